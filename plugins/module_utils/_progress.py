@@ -1,0 +1,52 @@
+# Copyright: (c) 2026, lastro.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a long step tells how far it is: a small file that the action plugin C(step) reads. PRIVATE to the collection."""
+
+from __future__ import annotations
+
+import json
+import time
+import typing as t
+from pathlib import Path
+
+from ._argspec import ArgumentSpec
+from ._files import write_atomic
+
+Clock = t.Callable[[], float]
+Progress = t.Callable[[int, int, str], None]
+"""Called with (done, total, unit), for example (12000, 50000, "rows"); total 0 where it is not known."""
+
+INTERVAL = 1.0
+
+
+def silent(done: int, total: int, unit: str) -> None:
+    """A progress sink for callers that show none."""
+
+
+def progress_argument_spec() -> ArgumentSpec:
+    """The option that goes with the doc fragment C(progress)."""
+    return ArgumentSpec({"progress_file": {"type": "path"}})
+
+
+def file_progress(path: str | None, *, clock: Clock = time.monotonic) -> Progress:
+    """A sink that keeps the newest figures in *path*, at most once a second and always at the end."""
+    if not path:
+        return silent
+    target = Path(path)
+    started = clock()
+    last = started - INTERVAL
+
+    def report(done: int, total: int, unit: str) -> None:
+        nonlocal last
+        now = clock()
+        if now - last < INTERVAL and done < total:
+            return
+        last = now
+        record = {"done": done, "total": total, "unit": unit, "seconds": round(now - started, 3)}
+        write_atomic(target, json.dumps(record).encode())
+
+    return report
+
+
+__all__ = ("Clock", "Progress", "file_progress", "progress_argument_spec", "silent")
