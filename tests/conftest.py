@@ -1,17 +1,59 @@
+# Copyright: (c) 2026, lastro.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fixtures that every kind of test shares: a real PostgreSQL server and a fresh database on it."""
+"""What every kind of test shares: the seed, the number of rounds, a real PostgreSQL server and a fresh database on it."""
 
 from __future__ import annotations
 
 import collections.abc
+import os
+import random
 import secrets
 import shutil
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import psycopg2
 import pytest
 from demo.postgres import Postgres
+
+FULL = os.environ.get("LASTRO_FULL", "") not in {"", "0"}
+SEED = int(os.environ.get("LASTRO_SEED") or secrets.randbelow(2**32))
+
+hypothesis.settings.register_profile("lastro", deadline=None, derandomize=False, database=None, max_examples=500 if FULL else 50)
+hypothesis.settings.load_profile("lastro")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """One seed for everything random, hypothesis and started programs included."""
+    os.environ["LASTRO_SEED"] = str(SEED)
+    if config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = str(SEED)
+
+
+def pytest_report_header() -> str:
+    """The line that tells how to repeat this very run."""
+    return f"LASTRO_SEED={SEED} repeats this run; {'the full counts (LASTRO_FULL)' if FULL else 'few rounds (LASTRO_FULL=1: the full counts)'}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
+    """The seed once more where something failed, since the header may be thousands of lines above or (with -q) missing."""
+    if exitstatus != pytest.ExitCode.OK:
+        terminalreporter.write_line(f"LASTRO_SEED={SEED}")
+
+
+@pytest.fixture
+def seeded(request: pytest.FixtureRequest) -> random.Random:
+    """Random numbers of this test's own, the same whenever LASTRO_SEED is the same."""
+    return random.Random(f"{SEED}:{request.node.nodeid}")
+
+
+@pytest.fixture(scope="session")
+def rounds() -> collections.abc.Callable[[int, int], int]:
+    """``rounds(few, full)``: how often to repeat; *full* is the count that an issue names, taken with LASTRO_FULL=1."""
+    return lambda few, full: full if FULL else few
 
 
 @pytest.fixture(scope="session")

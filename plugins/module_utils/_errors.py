@@ -30,7 +30,8 @@ class LastroError(Exception):
         self.facts = facts
 
     def __str__(self) -> str:
-        return f"{self.message} {self.remedy.en}".strip()
+        between = "\n" if "\n" in self.message else " "
+        return f"{self.message}{between}{self.remedy.en}".strip()
 
     def as_result(self) -> dict[str, t.Any]:
         """Keyword arguments for ``AnsibleModule.fail_json``."""

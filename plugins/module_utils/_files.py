@@ -57,10 +57,14 @@ def append_line(path: Path, line: str, *, mode: int = 0o600) -> None:
 
 def read_json_lines(path: Path) -> list[dict[str, t.Any]]:
     """The records of a JSON-lines file; torn lines are left out; [] if there is no file."""
-    if not path.exists():
-        return []
+    return parse_json_lines(path.read_bytes()) if path.exists() else []
+
+
+def parse_json_lines(content: bytes) -> list[dict[str, t.Any]]:
+    """The records in the bytes of a JSON-lines file; torn lines are left out."""
     records: list[dict[str, t.Any]] = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    # Only a newline ends a record: splitlines would also cut at U+2028 and the like inside a string.
+    for line in content.decode("utf-8", errors="replace").split("\n"):
         try:
             record = json.loads(line)
         except ValueError:
@@ -70,4 +74,4 @@ def read_json_lines(path: Path) -> list[dict[str, t.Any]]:
     return records
 
 
-__all__ = ("append_line", "fsync_directory", "read_json_lines", "write_atomic")
+__all__ = ("append_line", "fsync_directory", "parse_json_lines", "read_json_lines", "write_atomic")

@@ -1,0 +1,73 @@
+# Copyright: (c) 2026, lastro.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# The interpreter for .venv, 3.11 or newer, as in: make PYTHON=python3.13 demo
+export PYTHON ?= python3
+
+BIN := .venv/bin
+DEMO := PYTHONPATH=examples $(BIN)/python -m demo
+
+.PHONY: help venv venv-demo venv-tests demo demo-stop lint types check test test-full bench sanity docs build
+
+help:
+	@echo 'make venv       .venv with pinned wheels, everything that ansible-playbook needs'
+	@echo 'make demo       a real application deploys, breaks and comes back, on this machine'
+	@echo 'make demo-stop  removes every process and file of the demo'
+	@echo 'make check      lint, types, units'
+	@echo 'make test       every kind of test, with few rounds'
+	@echo 'make test-full  the same tests, with the counts that issues name'
+	@echo 'make bench      benchmarks at full size'
+	@echo 'make sanity     ansible-test sanity, with each ansible-core and Python found'
+	@echo 'make docs       docs/modules from the documentation of the modules'
+	@echo 'make build      the collection as a tarball in dist/'
+
+venv:
+	@tests/bin/make-venv .venv runtime
+
+venv-demo:
+	@tests/bin/make-venv .venv runtime demo
+
+venv-tests:
+	@tests/bin/make-venv .venv runtime demo test lint
+
+demo: venv-demo
+	@$(DEMO) run
+
+# Works with what is there: a demo that stands was made by an environment that stands.
+demo-stop:
+	@if [ -x $(BIN)/python ]; then $(DEMO) stop; else echo 'There is no .venv, so no demo was started from here.'; fi
+
+lint: venv-tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/yamllint --strict .
+	$(BIN)/antsibull-changelog lint
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint
+
+types: venv-tests
+	$(BIN)/mypy -p ansible_collections.lastro.deploy.plugins
+	$(BIN)/mypy examples/demo tests
+
+check: lint types
+	$(BIN)/pytest -q tests/unit
+
+test: venv-tests
+	@tests/bin/install-clients
+	@$(MAKE) --no-print-directory lint types sanity
+	@tests/bin/run-tests
+
+test-full: venv-tests
+	@LASTRO_FULL=1 $(MAKE) --no-print-directory test
+
+bench: venv-tests
+	LASTRO_FULL=1 $(BIN)/pytest tests/bench
+
+sanity: venv-tests
+	@tests/bin/sanity
+
+docs: venv-tests
+	$(BIN)/python tests/bin/generate-docs docs/modules
+
+build: venv
+	$(BIN)/ansible-galaxy collection build --force --output-path dist

@@ -1,0 +1,111 @@
+# Copyright: (c) 2026, lastro.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs a module that may take long: asynchronously on the host, watched from here (design rule 5)."""
+
+from __future__ import annotations
+
+import json
+import time
+import typing as t
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+display = Display()
+
+SHOW_SECONDS = 5.0
+RENEW_SHARE = 6
+GRACE_SECONDS = 15
+
+
+class ActionModule(ActionBase):
+    """See plugins/modules/step.py for the documentation."""
+
+    TRANSFERS_FILES = False
+    _supports_async = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        """Start the module, poll it until it ends, and return its result as this task's own."""
+        result: dict[str, t.Any] = super().run(tmp, task_vars)
+        _, options = self.validate_argument_spec(
+            argument_spec={
+                "module": {"type": "str", "required": True},
+                "options": {"type": "dict", "required": True},
+                "title": {"type": "str", "default": ""},
+                "limit": {"type": "int", "default": 3600},
+                "progress": {"type": "bool", "default": True},
+                "lease": {"type": "dict", "default": {}},
+            }
+        )
+        if self._task.check_mode:
+            outcome = self._execute_module(module_name=options["module"], module_args=options["options"], task_vars=task_vars)
+        else:
+            outcome = self._watched(options, task_vars)
+        return {**result, **outcome}
+
+    def _watched(self, options: dict[str, t.Any], task_vars: dict[str, t.Any] | None) -> dict[str, t.Any]:
+        started = self._start(options, task_vars)
+        if started.get("failed"):
+            return started
+        lease = options["lease"]
+        began = shown = renewed = time.monotonic()
+        for pause in _pauses():
+            time.sleep(pause)
+            now = time.monotonic()
+            due = bool(lease) and now - renewed >= lease["seconds"] / RENEW_SHARE
+            status = self._poll(started["results_file"], options, lease if due else {}, task_vars)
+            if due:
+                renewed = now
+            if status.get("failed"):
+                return status
+            if status["finished"]:
+                outcome: dict[str, t.Any] = json.loads(status["outcome"])
+                outcome.pop("exception", None)
+                return outcome
+            if now - shown >= SHOW_SECONDS:
+                shown = now
+                display.display(_progress_line(options["title"], status["progress"], now - began))
+            if now - began > options["limit"] + GRACE_SECONDS:
+                break
+        return {"failed": True, "msg": f"{options['title'] or options['module']} did not end within {options['limit']} s and was stopped."}
+
+    def _start(self, options: dict[str, t.Any], task_vars: dict[str, t.Any] | None) -> dict[str, t.Any]:
+        arguments = dict(options["options"])
+        if options["progress"] and options["lease"]:
+            arguments["progress_file"] = self._progress_file(options["lease"])
+        # A value left here would make the executor poll this very task.
+        self._task.async_val = options["limit"]
+        try:
+            started: dict[str, t.Any] = self._execute_module(module_name=options["module"], module_args=arguments, task_vars=task_vars, wrap_async=True)
+        finally:
+            self._task.async_val = 0
+        return started
+
+    def _poll(self, results_file: str, options: dict[str, t.Any], lease: dict[str, t.Any], task_vars: dict[str, t.Any] | None) -> dict[str, t.Any]:
+        arguments: dict[str, t.Any] = {"results_file": results_file}
+        if options["progress"] and options["lease"]:
+            arguments["progress_file"] = self._progress_file(options["lease"])
+        if lease:
+            arguments |= {"state_dir": lease["state_dir"], "run_id": lease["run_id"], "lease_seconds": lease["seconds"]}
+        status: dict[str, t.Any] = self._execute_module(module_name="lastro.deploy.step_status", module_args=arguments, task_vars=task_vars)
+        return status
+
+    @staticmethod
+    def _progress_file(lease: dict[str, t.Any]) -> str:
+        return f"{lease['state_dir']}/progress.json"
+
+
+def _pauses() -> t.Iterator[float]:
+    yield from (0.05, 0.15, 0.3, 0.5, 0.7)
+    while True:
+        yield 1.0
+
+
+def _progress_line(title: str, progress: dict[str, t.Any], seconds: float) -> str:
+    done, total, unit = progress.get("done", 0), progress.get("total", 0), progress.get("unit", "")
+    if not total:
+        return f" … {title:<17}{seconds:.0f} s"
+    rate = done / max(progress.get("seconds", 0), 0.001)
+    left = (total - done) / rate if rate else 0
+    return f" … {title:<17}{100 * done // total} % of {total:,} {unit}, {rate:,.0f} {unit}/s, {left:.0f} s left"

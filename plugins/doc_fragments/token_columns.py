@@ -1,0 +1,60 @@
+# Copyright: (c) 2026, lastro.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Where tokens are and which keys open them; C(columns_argument_spec) in C(module_utils/_token_columns.py) is its other half."""
+
+    DOCUMENTATION = r"""
+options:
+  schema:
+    description: Schema of the table.
+    type: str
+    default: public
+  table:
+    description: Table whose rows hold the tokens.
+    type: str
+    required: true
+  key_columns:
+    description:
+      - Columns that identify a row; they are C(NOT NULL) and have a unique index. Any comparable type works.
+      - Without it, the primary key.
+    type: list
+    elements: str
+  source:
+    description: Column with the clear token, C(text) or C(varchar).
+    type: str
+    default: token
+  ciphertext:
+    description: Column of the ciphertext, with the 16 bytes of its tag at the end. A migration adds it; the module does not.
+    type: str
+    default: token_encrypted
+  nonce:
+    description: Column of the nonce, 12 bytes.
+    type: str
+    default: token_nonce
+  column_type:
+    description:
+      - How O(ciphertext) and O(nonce) hold their bytes.
+      - Columns of type C(bytea) need no value here. For text columns it says which encoding the application reads.
+    type: str
+    choices: [bytea, base64, base64url, hex]
+  encryption_keys:
+    description:
+      - Keys of 32 bytes in urlsafe or standard base64. The first one encrypts, all of them decrypt.
+      - Without it, the keys come from O(key_variable) of O(environment_file), so that they never travel as an option.
+    type: list
+    elements: str
+  key_variable:
+    description: The variable of O(environment_file) that holds the key, or several of them separated by commas.
+    type: str
+    default: TOKEN_ENCRYPTION_KEY
+  application_name:
+    description: Name under which the connection shows in C(pg_stat_activity).
+    type: str
+    default: lastro.deploy tokens
+requirements:
+  - cryptography 38 or newer, in the interpreter that runs the module
+"""

@@ -1,0 +1,91 @@
+# Copyright: (c) 2026, lastro.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Small pure steps from a profile to what modules take."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.lastro.deploy.plugins.module_utils import _environment_file
+
+TOKEN_FIGURES = ("total", "encrypted", "already", "verified", "clear_left", "null_rows", "conflicts", "seconds", "guard_trigger")
+
+
+def environment_file(variables: t.Mapping[str, object]) -> str:
+    """The text of an environment file."""
+    return _environment_file.render(variables)
+
+
+def health_checks(processes: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[dict[str, t.Any]]:
+    """The checks for M(lastro.deploy.http_check) that ask each listening process for its health.
+
+    Where the profile names the field of the release, the answer must carry the release's id.
+    """
+    checks = []
+    for name, spec in processes.items():
+        health = spec.get("health")
+        if not health:
+            continue
+        expect: dict[str, t.Any] = {"status": health.get("status", 200)}
+        if health.get("release"):
+            expect["json"] = f"{health['release']} == '{{release}}'"
+        checks.append({"name": f"{name} health", "path": health["path"], "method": "GET", "expect": expect})
+    return checks
+
+
+def upstreams(hosts: t.Sequence[str], host_variables: t.Mapping[str, t.Any], site: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
+    """What the proxy balances over: for each app host its address, the two ports and a loopback port on the proxy host.
+
+    Loopback ports come from C(site.loopback_ports), a list as long as there are app hosts, else from 9101 on.
+    """
+    loopback = list(site.get("loopback_ports") or range(9101, 9101 + len(hosts)))
+    if len(loopback) < len(hosts):
+        raise AnsibleFilterError(f"deploy_site.loopback_ports has {len(loopback)} ports for {len(hosts)} app hosts.")
+    found = []
+    for host, port in zip(hosts, loopback, strict=False):
+        ports = _ports(host_variables[host])
+        address = host_variables[host].get("deploy_address", "127.0.0.1")
+        found.append({"host": host, "address": address, "ports": dict(zip(("blue", "green"), ports, strict=False)), "loopback_port": port})
+    return found
+
+
+def _ports(variables: t.Mapping[str, t.Any]) -> list[int]:
+    """The two ports of a host's first listening process, as this run has found them; [] where it has not looked yet."""
+    for name in ("switch_plan", "stage_slots"):
+        if name in variables:
+            return next(iter(variables[name]["ports"].values()), [])
+    return []
+
+
+def pick(result: t.Mapping[str, t.Any], *names: str) -> dict[str, t.Any]:
+    """The named values of a module's result, those that it has."""
+    return {name: result[name] for name in names if name in result}
+
+
+def token_evidence(tables: t.Sequence[t.Mapping[str, t.Any]]) -> dict[str, t.Any]:
+    """The figures of each table that the phases protect and protect_finish prove."""
+    if not tables:
+        return {"skipped_because": "no tokens in the profile", "tables": []}
+    return {"tables": [pick(table, "table", *TOKEN_FIGURES) for table in tables]}
+
+
+def rollback_target(ledger: t.Mapping[str, t.Any], standalone: bool = False) -> dict[str, t.Any]:
+    """The release to go back to: the live good one, or (asked for by hand) the good one before it; {} where there is none."""
+    good = [release for release in ledger["releases"] if release["state"] == "good"]
+    if not standalone:
+        live = [release for release in good if release["id"] == ledger["live"]]
+        if live:
+            return dict(live[0])
+    others = [release for release in good if release["id"] != ledger["live"]]
+    return dict(max(others, key=lambda release: release["verified"], default={}))
+
+
+class FilterModule:
+    """The collection's filters on profiles."""
+
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        """Names and functions."""
+        functions: tuple[t.Callable[..., t.Any], ...] = (environment_file, health_checks, pick, rollback_target, token_evidence, upstreams)
+        return {function.__name__: function for function in functions}

@@ -1,0 +1,160 @@
+# Copyright: (c) 2026, lastro.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The look at a running migration from a second session: who blocks it, what it left, and its end. PRIVATE to the collection."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import typing as t
+
+from ._alembic_rules import Loss
+from ._alembic_sql import statements
+
+try:
+    import psycopg2
+    from psycopg2 import sql
+except ImportError:
+    pass  # _postgres.connect says so
+
+if t.TYPE_CHECKING:
+    from psycopg2.extensions import connection as PostgresConnection
+
+    from ._alembic_child import Message
+
+_WHO = """
+SELECT a.pid, coalesce(nullif(a.application_name, ''), a.backend_type, ''), coalesce(a.usename::text, ''), coalesce(a.state, ''),
+       coalesce(extract(epoch FROM clock_timestamp() - a.xact_start), 0)::float, coalesce(a.query, '')
+FROM pg_stat_activity a WHERE a.pid = ANY({pids})
+"""
+_BLOCKING = _WHO.format(pids="pg_blocking_pids(%(pid)s)")
+_HOLDING = _WHO.format(
+    pids="""ARRAY(
+  SELECT l.pid FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND l.classid = ((hashtext('alembic')::bigint + 4294967296) %% 4294967296)::oid
+  AND l.objid = ((hashtext(%(table)s)::bigint + 4294967296) %% 4294967296)::oid)"""
+)
+_INVALID = """
+SELECT n.nspname || '.' || c.relname, i.indrelid::regclass::text
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE NOT i.indisvalid AND c.relkind = 'i' AND n.nspname <> 'information_schema' AND NOT starts_with(n.nspname::text, 'pg_')
+AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid)
+ORDER BY 1
+"""
+GONE_SECONDS = 5.0
+APPLICATION_NAME = "lastro.deploy alembic watch"
+
+
+@dataclasses.dataclass(frozen=True)
+class Blocker:
+    """A session that the migration waited for. *transaction_age* in seconds; *query* without its literals."""
+
+    pid: int
+    application: str
+    user: str
+    state: str
+    transaction_age: float
+    query: str
+
+    def __str__(self) -> str:
+        return f"pid {self.pid} ({self.application or 'no name'}, user {self.user or '-'}, {self.state or '-'} for {self.transaction_age:.0f} s)"
+
+
+def without_literals(query: str) -> str:
+    """A query in one line without the values in it."""
+    shown = []
+    for statement in statements(query):
+        words = ["?" if word == "''" or word[:1].isdigit() else word for word in statement.pattern_text.split()]
+        shown.append(" ".join(words))
+    return "; ".join(shown)[:300]
+
+
+class Watch:
+    """A second session beside the migration. A lost connection ends the watching, never the migration."""
+
+    def __init__(self, connection: PostgresConnection) -> None:
+        self._connection = connection
+        self._session: tuple[int, str] | None = None
+        self._waiting_for = ""
+        self._found: dict[int, Blocker] = {}
+
+    @property
+    def blockers(self) -> list[dict[str, t.Any]]:
+        """Who was in the way, the longest transaction first."""
+        return [dataclasses.asdict(one) for one in self.found()]
+
+    def found(self) -> list[Blocker]:
+        """The blockers seen so far, the longest transaction first."""
+        return sorted(self._found.values(), key=lambda one: -one.transaction_age)
+
+    def hear(self, message: Message) -> None:
+        """Learn from the shim's events which session to look at."""
+        if message["event"] == "session":
+            self._session = (int(message["pid"]), str(message["backend_start"]))
+        elif message["event"] == "waiting":
+            self._waiting_for = str(message["version_table"])
+        elif message["event"] == "locked":
+            self._waiting_for = ""
+
+    def tick(self) -> None:
+        """Look who blocks the migration now."""
+        if self._session is None:
+            return
+        query = _HOLDING if self._waiting_for else _BLOCKING
+        for pid, application, user, state, age, text in self._rows(query, pid=self._session[0], table=self._waiting_for):
+            self._found[pid] = Blocker(pid, application, user, state, round(age, 1), without_literals(text))
+
+    def end_session(self) -> None:
+        """End the migration's own session, if it is still that one, and wait until it is gone: nothing of it happens later."""
+        if self._session is None:
+            return
+        named = {"pid": self._session[0], "begun": self._session[1]}
+        still = "FROM pg_stat_activity WHERE pid = %(pid)s AND extract(epoch FROM backend_start)::text = %(begun)s"
+        self._rows(f"SELECT pg_terminate_backend(pid) {still}", **named)
+        until = time.monotonic() + GONE_SECONDS
+        while self._rows(f"SELECT 1 {still}", **named) and time.monotonic() < until:
+            time.sleep(0.02)
+
+    def invalid_indexes(self) -> list[dict[str, str]]:
+        """Indexes that no query can use, and that nobody is building now."""
+        return [{"index": index, "table": table} for index, table in self._rows(_INVALID)]
+
+    def heads(self, relation: t.Sequence[str]) -> list[str] | None:
+        """The revisions recorded in the version table (schema, name); None where the server does not answer."""
+        try:
+            with self._connection.cursor() as cursor:
+                cursor.execute(sql.SQL("SELECT version_num FROM {}").format(sql.Identifier(*relation)))
+                return sorted(str(row[0]) for row in cursor.fetchall())
+        except psycopg2.errors.UndefinedTable:
+            return []
+        except psycopg2.Error:
+            return None
+
+    def holds_rows(self, loss: Loss) -> bool | None:
+        """Whether what would be dropped holds rows (a column: values); None where the object is not there now."""
+        if not loss.table:
+            return True
+        name = sql.Identifier(*loss.table.split("."))
+        values = sql.SQL(" WHERE {} IS NOT NULL").format(sql.Identifier(loss.column)) if loss.column else sql.SQL("")
+        try:
+            with self._connection.cursor() as cursor:
+                cursor.execute(sql.SQL("SELECT EXISTS (SELECT 1 FROM {}{})").format(name, values))
+                row = cursor.fetchone()
+                return bool(row and row[0])
+        except (psycopg2.errors.UndefinedTable, psycopg2.errors.UndefinedColumn):
+            return None
+        except psycopg2.Error:
+            return True  # a lock or a timeout: what cannot be told counts as rows
+
+    def _rows(self, query: str, **values: t.Any) -> list[tuple[t.Any, ...]]:  # noqa: ANN401
+        try:
+            with self._connection.cursor() as cursor:
+                cursor.execute(query, values)
+                return cursor.fetchall()
+        except psycopg2.Error:
+            return []
+
+
+__all__ = ("APPLICATION_NAME", "Blocker", "Watch", "without_literals")

@@ -1,0 +1,162 @@
+# Copyright: (c) 2026, lastro.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a failed run does next, decided from facts alone. PRIVATE to the collection.
+
+The table of this function is docs/rollback-table.md, and each of its cells is a unit test.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from ._errors import Text
+from ._journal import RunState
+
+Scope = t.Literal["nothing", "code", "migration", "code_and_migration", "restore", "needs_human"]
+Migration = t.Literal["none", "compatible", "reversible", "irreversible"]
+Tokens = t.Literal["untouched", "both", "cleared"]
+
+SCOPES: tuple[Scope, ...] = ("nothing", "code", "migration", "code_and_migration", "restore", "needs_human")
+MIGRATIONS: tuple[Migration, ...] = ("none", "compatible", "reversible", "irreversible")
+TOKENS: tuple[Tokens, ...] = ("untouched", "both", "cleared")
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """The state of the world when a run failed.
+
+    *migration* compares the database with what the last good release needs: compatible means that it runs on the newer
+    schema, reversible that it does not but every revision has a working downgrade. *switched* says that any host serves
+    (or may serve) another release than the last good one. *writes_possible* and *restorable* speak of the second
+    backup, taken after the drain of a maintenance that is still on.
+    """
+
+    migration: Migration = "none"
+    tokens: Tokens = "untouched"
+    switched: bool = False
+    writes_possible: bool = True
+    restorable: bool = False
+    target: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """What to do (*scope*), whether tokens are decrypted first, and why, in words."""
+
+    scope: Scope
+    reason: Text
+    decrypt: bool = False
+
+
+_REASONS: dict[str, Text] = {
+    "nothing": Text("nothing that the last good release would notice was changed", "nada que a última versão boa perceberia foi mudado"),
+    "schema_stays": Text("the old release still serves; the schema stays (compatible)", "a versão antiga continua no ar; o esquema fica (compatível)"),
+    "code": Text("the last good release runs on this schema", "a última versão boa funciona com este esquema"),
+    "code_compatible": Text("schema stays (compatible)", "o esquema fica (compatível)"),
+    "migration": Text(
+        "the old release still serves but does not fit the new schema; every revision has a downgrade",
+        "a versão antiga continua no ar mas não aceita o novo esquema; toda revisão tem downgrade",
+    ),
+    "both": Text(
+        "the old release does not fit the new schema; every revision has a downgrade", "a versão antiga não aceita o novo esquema; toda revisão tem downgrade"
+    ),
+    "restore": Text(
+        "a revision cannot be taken back, and nobody wrote since the backup under maintenance",
+        "uma revisão não pode ser desfeita, e ninguém gravou desde o backup em manutenção",
+    ),
+    "lossy": Text(
+        "a revision cannot be taken back, and a restore would lose what was written since the backup",
+        "uma revisão não pode ser desfeita, e restaurar perderia o que foi gravado desde o backup",
+    ),
+    "no_backup": Text(
+        "a revision cannot be taken back, and there is no backup that could be restored by itself",
+        "uma revisão não pode ser desfeita, e não há backup que possa ser restaurado sozinho",
+    ),
+    "no_target": Text("there is no good release to go back to", "não há versão boa para a qual voltar"),
+}
+
+
+ASKED = Text("asked for by a human", "pedido por uma pessoa")
+
+
+def decide(facts: Facts) -> Decision:
+    """The one thing to do after a failure."""
+    decrypt = facts.tokens == "cleared"
+    untouched = facts.migration == "none" and not facts.switched and not decrypt
+    if untouched:
+        return Decision("nothing", _REASONS["nothing"])
+    if facts.switched and not facts.target:
+        return Decision("needs_human", _REASONS["no_target"])
+    if facts.migration == "irreversible":
+        return _irreversible(facts)
+    if facts.migration == "reversible":
+        scope: Scope = "code_and_migration" if facts.switched else "migration"
+        return Decision(scope, _REASONS["both" if facts.switched else "migration"], decrypt)
+    if facts.switched or decrypt:
+        return Decision("code", _REASONS["code" if facts.migration == "none" else "code_compatible"], decrypt)
+    return Decision("nothing", _REASONS["schema_stays"])
+
+
+def _irreversible(facts: Facts) -> Decision:
+    if not facts.restorable:
+        return Decision("needs_human", _REASONS["no_backup"])
+    if facts.writes_possible:
+        return Decision("needs_human", _REASONS["lossy"])
+    return Decision("restore", _REASONS["restore"])
+
+
+def facts_of(
+    states: t.Sequence[RunState],
+    *,
+    compatible: bool,
+    reversible: bool,
+    migrated: bool,
+    target: str,
+    serving: t.Collection[str],
+) -> Facts:
+    """Facts for ``decide`` from the failed run and the unfinished ones before it.
+
+    *migrated*: the database's revisions differ from those of *target*, the last good release; *compatible* and
+    *reversible* speak of the revisions between the two; *serving* are the releases that answered just now.
+    """
+    entered = {phase for state in states for phase in state.phases}
+    cleared = any(state.evidence.get("contract", {}).get("cleared") for state in states)
+    migration: Migration = "none"
+    if migrated:
+        migration = "compatible" if compatible else "reversible" if reversible else "irreversible"
+    drained = any(state.evidence.get("maintenance_enter", {}).get("second_backup") for state in states)
+    left = "maintenance_leave" in entered
+    return Facts(
+        migration=migration,
+        tokens="cleared" if cleared else "both" if "protect" in entered else "untouched",
+        switched=any(release != target for release in serving),
+        writes_possible=left or not drained,
+        restorable=drained,
+        target=target,
+    )
+
+
+def outcome(state: RunState) -> str:
+    """How a run ends, from its journal; "unfinished" where the journal does not say (check mode)."""
+    if state.decision:
+        return _outcome_of_rollback(state)
+    if not state.sound:
+        return "needs_human"
+    if state.evidence.get("preflight", {}).get("nothing_to_do"):
+        return "nothing_to_do"
+    return "deployed" if state.phases.get("contract") in ("ok", "skipped") else "unfinished"
+
+
+def _outcome_of_rollback(state: RunState) -> str:
+    scope, facts = state.decision["scope"], state.decision.get("facts", {})
+    if scope == "needs_human":
+        return "needs_human"
+    if state.phases.get("rollback") != "ok":
+        return "rollback_incomplete"
+    untouched = scope == "nothing" and facts.get("migration") == "none" and not facts.get("switched")
+    return "failed_nothing_changed" if untouched else "rolled_back"
+
+
+__all__ = ("ASKED", "MIGRATIONS", "SCOPES", "TOKENS", "Decision", "Facts", "Scope", "decide", "facts_of", "outcome")

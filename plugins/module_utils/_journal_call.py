@@ -1,0 +1,73 @@
+# Copyright: (c) 2026, lastro.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One call of the module C(journal): renew the lease, write a record, say what the records mean. PRIVATE to the collection."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+from pathlib import Path
+
+from . import _journal, _lock
+from ._clock import Now, utc_now
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """The options of the module. *write* is false in check mode."""
+
+    state_dir: Path
+    run_id: str
+    record: _journal.Record | None
+    hosts: t.Sequence[str]
+    lease_seconds: int
+    write: bool = True
+
+
+def run(call: Call, *, now: Now = utc_now) -> dict[str, t.Any]:
+    """The module's result. Raises LastroError where the lease was lost or the disk is full."""
+    run_id = call.run_id or next(reversed(_journal.run_ids(call.state_dir)), "")
+    if call.lease_seconds and call.write:
+        _lock.renew(call.state_dir, run_id, call.lease_seconds, now=now)
+    records = _journal.read_run(call.state_dir, run_id) if run_id else []
+    record = _complete(call, records, now)
+    wanted = _wanted(record, _journal.state_of(records))
+    seconds = 0.0
+    if record and wanted:
+        seconds = record.get("seconds", 0.0)
+        if call.write:
+            record = _journal.append(call.state_dir, run_id, record, now=now)
+        records = [*records, record]
+    state = _journal.state_of(records)
+    before = _journal.unfinished(call.state_dir, before=run_id) if run_id else []
+    return {
+        "changed": False,
+        "wanted": wanted,
+        "record": record or {},
+        "seconds": seconds,
+        "run": {**dataclasses.asdict(state), "requests": list(state.requests), "sound": state.sound},
+        "left_over": [one.run_id for one in before],
+        "reached": _journal.reached([state, *before]),
+        "earlier": [one.opened for one in before],
+    }
+
+
+def _complete(call: Call, records: list[_journal.Record], now: Now) -> _journal.Record | None:
+    record = call.record
+    if not record:
+        return None
+    if record.get("kind") == "verdict":
+        record = {**_journal.verdict(records, record["phase"], call.hosts), **({"host": record["host"]} if "host" in record else {})}
+    if record.get("kind") in ("result", "verdict"):
+        record = {**record, "seconds": _journal.seconds_since_intent(records, record["phase"], now)}
+    return record
+
+
+def _wanted(record: _journal.Record | None, state: _journal.RunState) -> bool:
+    if not record or record.get("kind") != "intent":
+        return True
+    return state.sound or record["phase"] in _journal.ALWAYS
+
+
+__all__ = ("Call", "run")

@@ -1,0 +1,152 @@
+# Copyright: (c) 2026, lastro.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One pg_dump from its pipe to a verified file: every exit status counts, the first cause is what is reported.
+
+PRIVATE to the collection: may change at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import typing as t
+from pathlib import Path
+
+from ._backup_directory import Part
+from ._backup_manifest import sha256_of
+from ._backup_programs import Client, Program, running
+from ._backup_stream import ChainError, Measured, Tee, decode, disk_error, encode
+from ._errors import LastroError, Text
+from ._postgres import ConnectionSettings, libpq_environment, redact
+from ._progress import Progress
+
+APPLICATION = "lastro.deploy pg_dump"
+
+
+@dataclasses.dataclass(frozen=True)
+class Chain:
+    """How the stream is coded; *recipients* and *identities* are age's own objects."""
+
+    compression: str
+    level: int
+    recipients: tuple[t.Any, ...]
+    identities: tuple[t.Any, ...] = dataclasses.field(repr=False, default=())
+
+    @property
+    def can_decode(self) -> bool:
+        """Whether this host can read back what it stores."""
+        return not self.recipients or bool(self.identities)
+
+
+@dataclasses.dataclass(frozen=True)
+class Streamed:
+    """What went into the part file: bytes of the dump, bytes on the disk and their SHA-256."""
+
+    raw_size: int
+    size: int
+    sha256: str
+
+
+def dump(
+    settings: ConnectionSettings,
+    client: Client,
+    part: Part,
+    chain: Chain,
+    *,
+    snapshot: str,
+    lock_wait_timeout: str,
+    decoded: bool,
+    expected_size: int,
+    progress: Progress,
+) -> Streamed:
+    """Stream the *snapshot* of the database into *part*; with *decoded* pg_restore reads the clear stream meanwhile. Raises LastroError."""
+    command = [
+        client.program("pg_dump"),
+        "--format=custom",
+        "--compress=0",
+        f"--snapshot={snapshot}",
+        f"--lock-wait-timeout={lock_wait_timeout}",
+        "--no-password",
+    ]
+    with contextlib.ExitStack() as stack:
+        environment = stack.enter_context(libpq_environment(settings, application_name=APPLICATION))
+        reader = None
+        if decoded:
+            restore = [client.program("pg_restore"), "--file=/dev/null"]
+            reader = stack.enter_context(running("pg_restore", restore, environment, reads=True))
+        writer = stack.enter_context(running("pg_dump", command, environment, writes=True))
+
+        def report(done: int) -> None:
+            progress(done, max(expected_size, done + 1), "bytes")
+
+        tee = Tee(writer.source, reader.sink if reader else None, report)
+        streamed = _carry(tee, part, chain, writer=writer, reader=reader, settings=settings)
+    progress(streamed.raw_size, streamed.raw_size, "bytes")
+    return streamed
+
+
+def _carry(tee: Tee, part: Part, chain: Chain, *, writer: Program, reader: Program | None, settings: ConnectionSettings) -> Streamed:
+    target = Measured(part.stream)
+    failure: Exception | None = None
+    try:
+        encode(tee, target, compression=chain.compression, level=chain.level, recipients=chain.recipients)
+        part.sync()
+    except (OSError, ChainError) as error:
+        failure = error
+    # First causes first: our own disk, then the program at the head of the pipe, then the one that read along.
+    if target.error is not None or isinstance(failure, OSError):
+        raise disk_error(part.final, target.error or t.cast("OSError", failure)) from failure
+    if failure is not None:
+        raise _failed("the stream", str(failure)) from failure
+    if writer.wait() != 0:
+        raise _failed("pg_dump", redact(writer.complaint(), settings))
+    if reader is not None and reader.wait() != 0:
+        raise _failed("pg_restore, which read the dump along to prove it,", reader.complaint())
+    if tee.size == 0:
+        raise _failed("pg_dump", "it wrote nothing")
+    return Streamed(raw_size=tee.size, size=target.size, sha256=target.sha256())
+
+
+def _failed(what: str, reason: str) -> LastroError:
+    return LastroError(
+        f"The dump failed and nothing of it was kept: {what} said: {reason}",
+        remedy=Text(
+            en="Remove the cause that is named and run again; no earlier backup was touched.",
+            pt_BR="Elimine a causa indicada e execute de novo; nenhum backup anterior foi alterado.",
+        ),
+    )
+
+
+def verify(path: Path, streamed: Streamed, chain: Chain, *, decoded: bool, progress: Progress) -> tuple[str, ...]:
+    """Prove the stored file and return the levels that hold: read, decode (done while dumping), decrypt. Raises LastroError."""
+    digest, size = sha256_of(path, progress=progress)
+    if (digest, size) != (streamed.sha256, streamed.size):
+        raise _unproved(f"{size} bytes with SHA-256 {digest[:12]}... came back from the disk, {streamed.size} with {streamed.sha256[:12]}... were written")
+    levels = ["read"]
+    if decoded:
+        levels.append("decode")
+        if chain.can_decode:
+            _decode_stored(path, streamed, chain)
+            levels.append("decrypt")
+    return tuple(levels)
+
+
+def _decode_stored(path: Path, streamed: Streamed, chain: Chain) -> None:
+    try:
+        with path.open("rb") as stored:
+            size = decode(stored, len, compression=chain.compression, identities=chain.identities)
+    except ChainError as error:
+        raise _unproved(str(error)) from error
+    if size != streamed.raw_size:
+        raise _unproved(f"{size} bytes came out of it, {streamed.raw_size} went in")
+
+
+def _unproved(reason: str) -> LastroError:
+    return LastroError(
+        f"The stored backup could not be verified and was not kept: {reason}.",
+        remedy=Text(en="Look at the disk and memory of this host, then run again.", pt_BR="Examine o disco e a memória deste host e execute de novo."),
+    )
+
+
+__all__ = ("APPLICATION", "Chain", "Streamed", "dump", "verify")

@@ -1,0 +1,191 @@
+# Copyright: (c) 2026, lastro.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From an inventory to a plan: everything in a profile that is wrong or not filled in, before any host is contacted.
+
+PRIVATE to the collection: may change at any time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing as t
+
+from ._environment_file import NAME
+
+PLACEHOLDER = "FILL_IN"
+STRATEGIES = ("supervisor",)
+PROXIES = ("caddy", "none")
+SOURCES = ("git", "archive")
+ENVIRONMENTS = ("demo", "staging", "prod")
+LANGUAGES = ("en", "pt_BR")
+WHEN = ("auto", "before_switch", "after_switch")
+MAINTENANCE = ("auto", "always", "never")
+
+RUN_TIME_INPUTS = frozenset({"deploy_reason", "deploy_force_unlock", "deploy_rollback_scope", "deploy_accept_loss", "deploy_actor"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One thing to correct: the option, what is wrong with its value (its shape, never a secret), and the remedy."""
+
+    option: str
+    problem: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.option}: {self.problem} {self.remedy}"
+
+
+Profile = t.Mapping[str, t.Any]
+Groups = t.Mapping[str, t.Sequence[str]]
+Check = t.Callable[[Profile], t.Iterable[Finding]]
+
+
+def findings(profile: Profile, groups: Groups, known: t.Collection[str], unreadable: t.Mapping[str, str]) -> list[Finding]:
+    """All findings at once, in the order of the profile.
+
+    *known* are the names of all options; *unreadable* maps options whose value cannot be evaluated to the reason.
+    """
+    found = [Finding(name, f"cannot be evaluated: {reason}", "Set what it refers to.") for name, reason in unreadable.items()]
+    found += _unfilled(profile, groups)
+    found += _unknown(profile, known)
+    found += _groups(profile, groups)
+    blamed = {finding.option.partition(".")[0] for finding in found}
+    for check in (_required, _choices, _source, _processes, _environment, _database, _backup, _lists):
+        found += [finding for finding in check(profile) if finding.option.partition(".")[0] not in blamed]
+    return found
+
+
+def _unfilled(profile: Profile, groups: Groups) -> list[Finding]:
+    hosts = sorted({host for name, members in groups.items() if name != "all" for host in members if PLACEHOLDER in host})
+    found = [Finding("hosts", f"{host} is still the template's.", "Put your host's name there.") for host in hosts]
+    for name, value in profile.items():
+        for path in _placeholders(name, value):
+            found.append(Finding(path, "is not filled in.", f"Replace {PLACEHOLDER} in the inventory's group_vars."))
+    return found
+
+
+def _placeholders(path: str, value: object) -> list[str]:
+    if isinstance(value, str):
+        return [path] if PLACEHOLDER in value else []
+    if isinstance(value, t.Mapping):
+        return [found for key, item in value.items() for found in _placeholders(f"{path}.{key}", item)]
+    if isinstance(value, list | tuple):
+        return [found for index, item in enumerate(value) for found in _placeholders(f"{path}[{index}]", item)]
+    return []
+
+
+def _unknown(profile: Profile, known: t.Collection[str]) -> list[Finding]:
+    found = []
+    for name in sorted(set(profile) - set(known) - RUN_TIME_INPUTS):
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"Did you mean {close[0]}?" if close else "See docs/profile.md for the options."
+        found.append(Finding(name, "is not an option.", hint))
+    return found
+
+
+def _groups(profile: Profile, groups: Groups) -> list[Finding]:
+    found = []
+    if len(groups.get("primary", ())) != 1:
+        found.append(Finding("primary", f"the group has {len(groups.get('primary', ()))} hosts.", "Put exactly one host in it; it may be one of app."))
+    if not groups.get("app"):
+        found.append(Finding("app", "the group has no host.", "Put the hosts that run the application in it."))
+    if profile.get("deploy_proxy", "none") != "none" and not groups.get("proxy"):
+        found.append(Finding("proxy", "the group has no host.", "Put the proxy's hosts in it, or set deploy_proxy: none."))
+    return found
+
+
+def _required(profile: Profile) -> t.Iterable[Finding]:
+    for name in ("deploy_app", "deploy_version", "deploy_root", "deploy_state_dir", "deploy_environment"):
+        if not str(profile.get(name) or "").strip():
+            yield Finding(name, "is missing.", "Set it in the inventory's group_vars.")
+    for name in ("deploy_root", "deploy_state_dir"):
+        value = str(profile.get(name) or "")
+        if value and not value.startswith("/"):
+            yield Finding(name, "is not an absolute path.", "Start it with a slash.")
+
+
+def _choices(profile: Profile) -> t.Iterable[Finding]:
+    for name, allowed in (
+        ("deploy_strategy", STRATEGIES),
+        ("deploy_proxy", PROXIES),
+        ("deploy_environment", ENVIRONMENTS),
+        ("deploy_language", LANGUAGES),
+        ("deploy_maintenance", MAINTENANCE),
+    ):
+        value = profile.get(name)
+        if value is not None and value not in allowed:
+            yield Finding(name, f"is {value!r}.", f"Choose one of {', '.join(allowed)}.")
+
+
+def _source(profile: Profile) -> t.Iterable[Finding]:
+    source = profile.get("deploy_source")
+    if not isinstance(source, t.Mapping) or not source.get("url"):
+        yield Finding(
+            "deploy_source",
+            "names no url.",
+            "Give it the form {type: git, url: ..., version: ...} or {type: archive, url: /path/to/release.tar.gz, sha256: ...}.",
+        )
+    elif source.get("type") not in SOURCES:
+        yield Finding("deploy_source.type", f"is {source.get('type')!r}.", f"Choose one of {', '.join(SOURCES)}.")
+
+
+def _processes(profile: Profile) -> t.Iterable[Finding]:
+    processes = profile.get("deploy_processes")
+    if not isinstance(processes, t.Mapping) or not processes:
+        yield Finding(
+            "deploy_processes",
+            "names no process.",
+            'Give it the form {web: {command: "gunicorn --bind {bind} app:app", ports: [8001, 8002], health: {path: /health}}}.',
+        )
+        return
+    for name, spec in processes.items():
+        option = f"deploy_processes.{name}"
+        if not isinstance(spec, t.Mapping) or not spec.get("command"):
+            yield Finding(option, "has no command.", "Give it the command line that starts the process.")
+            continue
+        ports = spec.get("ports")
+        if ports is not None and (not isinstance(ports, list) or len(ports) not in (0, 2)):
+            yield Finding(f"{option}.ports", "is not a list of two ports.", "Name one port for each slot, or [] for free ones.")
+        if ports is not None and not spec.get("health"):
+            yield Finding(f"{option}.health", "is missing.", "Name the path that answers 200 when the process is ready: {path: /health, release: release}.")
+
+
+def _environment(profile: Profile) -> t.Iterable[Finding]:
+    variables = profile.get("deploy_env")
+    if not isinstance(variables, t.Mapping):
+        yield Finding("deploy_env", "is not a dictionary.", "Give it the form {DATABASE_URL: ..., SECRET_KEY: ...}.")
+        return
+    for name in variables:
+        if not NAME.match(str(name)):
+            yield Finding(f"deploy_env.{name}", "is not a variable's name.", "Use letters, digits and underscores.")
+
+
+def _database(profile: Profile) -> t.Iterable[Finding]:
+    database = profile.get("deploy_database")
+    if not isinstance(database, t.Mapping) or not database.get("url"):
+        yield Finding("deploy_database", "has no url.", 'Give it the form {url: "{{ deploy_env.DATABASE_URL }}"}.')
+    migrations = profile.get("deploy_migrations") or {}
+    if isinstance(migrations, t.Mapping) and migrations.get("when", "auto") not in WHEN:
+        yield Finding("deploy_migrations.when", f"is {migrations['when']!r}.", f"Choose one of {', '.join(WHEN)}.")
+
+
+def _backup(profile: Profile) -> t.Iterable[Finding]:
+    backup = profile.get("deploy_backup")
+    if not isinstance(backup, t.Mapping) or not backup.get("dest"):
+        yield Finding("deploy_backup", "has no dest.", "Name the directory on the primary host that keeps the backups.")
+        return
+    if backup.get("encryption", "age") == "age" and not backup.get("recipients"):
+        yield Finding("deploy_backup.recipients", "is empty.", "Name at least one age recipient (age1...; new_secrets.yml makes one), or say encryption: none.")
+
+
+def _lists(profile: Profile) -> t.Iterable[Finding]:
+    for name in ("deploy_tokens", "deploy_indexes", "deploy_smoke", "deploy_signoffs"):
+        value = profile.get(name)
+        if value is not None and not isinstance(value, list):
+            yield Finding(name, f"is a {type(value).__name__}.", "Give it a list.")
+
+
+__all__ = ("PLACEHOLDER", "Finding", "findings")

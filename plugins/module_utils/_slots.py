@@ -1,0 +1,99 @@
+# Copyright: (c) 2026, lastro.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The two slots of each process on a host: which one is live, which comes next, on which port. PRIVATE to the collection."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import socket
+import typing as t
+from pathlib import Path
+
+from ._files import write_atomic
+
+SLOTS = ("blue", "green")
+
+Programs = t.Mapping[str, t.Mapping[str, t.Any]]
+"""What the strategy's status says: "web-blue" -> {state, release, port}."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SlotPlan:
+    """What a switch does with one process.
+
+    *needed* is false where the wanted release runs in the live slot already. *live_release* is "" where nothing runs.
+    """
+
+    process: str
+    live_slot: str
+    live_port: int
+    live_release: str
+    next_slot: str
+    next_port: int
+    needed: bool
+    leftover: bool
+
+    def as_dict(self) -> dict[str, t.Any]:
+        """The plan as plain data."""
+        return dataclasses.asdict(self)
+
+
+def other(slot: str) -> str:
+    """The other slot."""
+    return SLOTS[1 - SLOTS.index(slot)]
+
+
+def plan_process(process: str, ports: t.Sequence[int], serving: str, programs: Programs, release: str) -> SlotPlan:
+    """Decide for one process. *serving* is the slot that the proxy points to (or that the state file names)."""
+    port = dict(zip(SLOTS, ports or (0, 0), strict=True))
+    live = programs.get(f"{process}-{serving}", {})
+    running = live.get("release", "") if live.get("state") == "RUNNING" else ""
+    spare = programs.get(f"{process}-{other(serving)}", {})
+    if running == release:
+        return SlotPlan(process, serving, port[serving], running, serving, port[serving], needed=False, leftover=bool(spare))
+    return SlotPlan(process, serving, port[serving], running, other(serving), port[other(serving)], needed=True, leftover=bool(spare))
+
+
+def load_ports(path: Path) -> dict[str, list[int]]:
+    """Ports that were chosen before; {} where there is no file."""
+    if not path.exists():
+        return {}
+    return t.cast(dict[str, list[int]], json.loads(path.read_text(encoding="utf-8"))["ports"])
+
+
+def choose_ports(
+    processes: t.Mapping[str, t.Mapping[str, t.Any]], kept: t.Mapping[str, t.Sequence[int]], free: t.Callable[[int], list[int]]
+) -> dict[str, list[int]]:
+    """The two ports of each process that listens: those of the profile, those kept from before, else free ones.
+
+    A process without the key ``ports`` does not listen.
+    """
+    chosen: dict[str, list[int]] = {}
+    for name, spec in processes.items():
+        if spec.get("ports") is None:
+            continue
+        chosen[name] = list(spec["ports"] or kept.get(name) or free(len(SLOTS)))
+    return chosen
+
+
+def free_ports(count: int) -> list[int]:
+    """TCP ports that nothing listens on now; all different."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def save_ports(path: Path, ports: t.Mapping[str, t.Sequence[int]]) -> None:
+    """Keep the ports for later runs."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_atomic(path, json.dumps({"ports": ports}).encode())
+
+
+__all__ = ("SLOTS", "SlotPlan", "choose_ports", "free_ports", "load_ports", "other", "plan_process", "save_ports")

@@ -1,0 +1,58 @@
+# Copyright: (c) 2026, lastro.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the watcher of an asynchronous module asks its host at each poll. PRIVATE to the collection."""
+
+from __future__ import annotations
+
+import json
+import time
+import typing as t
+from pathlib import Path
+
+from . import _lock
+from ._files import write_atomic
+
+
+def status(options: t.Mapping[str, t.Any], *, write: bool = True, clock: t.Callable[[], float] = time.time) -> dict[str, t.Any]:
+    """{finished, outcome, progress} of the job; renews lease and timers where a state directory is given. Raises LastroError."""
+    if options["state_dir"] and write:
+        state_dir = Path(options["state_dir"])
+        _lock.renew(state_dir, options["run_id"], options["lease_seconds"])
+        renew_timers(state_dir, options["run_id"], clock() + options["lease_seconds"])
+    outcome = _finished(Path(options["results_file"]))
+    progress = _json(Path(options["progress_file"])) if options["progress_file"] else {}
+    if outcome and write:
+        Path(options["results_file"]).unlink(missing_ok=True)
+        if options["progress_file"]:
+            Path(options["progress_file"]).unlink(missing_ok=True)
+    return {"finished": bool(outcome), "outcome": outcome, "progress": progress}
+
+
+def renew_timers(state_dir: Path, run_id: str, deadline: float) -> list[str]:
+    """Push the deadline of each armed timer of this run; their names."""
+    renewed = []
+    for spec in sorted((state_dir / "timers").glob("*.json")):
+        file = spec.with_suffix(".deadline")
+        if _json(spec).get("run_id") == run_id and file.exists():
+            write_atomic(file, f"{deadline:.3f}\n".encode(), mode=0o644)
+            renewed.append(spec.stem)
+    return renewed
+
+
+def _finished(results_file: Path) -> str:
+    """The job's result as text; "" while it runs (async_wrapper says so by the keys started and finished)."""
+    content = _json(results_file)
+    running = not content or ("started" in content and not content.get("finished"))
+    return "" if running else json.dumps(content)
+
+
+def _json(path: Path) -> dict[str, t.Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+__all__ = ("renew_timers", "status")

@@ -1,0 +1,141 @@
+# Copyright: (c) 2026, lastro.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Format C(compat): AES-256-GCM as the application reads it, and what a row's ciphertext turns out to be.
+
+``docs/token-format.md`` holds the format's definition and test vectors. PRIVATE to the collection.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import typing as t
+
+from ._errors import LastroError, Text
+
+try:
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    HAS_CRYPTOGRAPHY = True
+except ImportError:
+    HAS_CRYPTOGRAPHY = False
+
+NONCE_BYTES = 12
+TAG_BYTES = 16
+
+ColumnType = t.Literal["bytea", "base64", "base64url", "hex"]
+COLUMN_TYPES: tuple[ColumnType, ...] = ("bytea", "base64", "base64url", "hex")
+
+Kind = t.Literal["none", "pending", "verified", "mismatch", "wrong_key", "corrupt"]
+"""What a row holds: nothing, clear text alone, a ciphertext that opens (and equals the clear text where there is one),
+one that opens to another text, one that no key opens, one that is damaged."""
+
+
+class Sealed(t.NamedTuple):
+    """One encrypted token."""
+
+    ciphertext: bytes
+    nonce: bytes
+
+
+class Verdict(t.NamedTuple):
+    """What a row turned out to be; *text* is the decrypted token for C(verified) and C(mismatch)."""
+
+    kind: Kind
+    text: str | None = None
+
+
+def encode(column_type: ColumnType, data: bytes) -> str:
+    """*data* as the input text of a column of this type."""
+    if column_type == "bytea":
+        return "\\x" + data.hex()
+    if column_type == "hex":
+        return data.hex()
+    return (base64.b64encode if column_type == "base64" else base64.urlsafe_b64encode)(data).decode()
+
+
+def decode(column_type: ColumnType, value: str | bytes | memoryview) -> bytes:
+    """The bytes behind a column's value; the inverse of ``encode``. Base64 may lack its padding. Raises ValueError."""
+    if not isinstance(value, str):
+        return bytes(value)
+    if column_type == "hex":
+        return binascii.unhexlify(value)
+    body = value.rstrip("=")
+    altchars = b"+/" if column_type == "base64" else b"-_"
+    return base64.b64decode(body + "=" * (-len(body) % 4), altchars=altchars, validate=True)
+
+
+class KeyRing:
+    """Keys of 32 bytes: the first one encrypts, all of them decrypt."""
+
+    def __init__(self, keys: t.Sequence[bytes], *, random: t.Callable[[int], bytes] = os.urandom) -> None:
+        _require_cryptography()
+        self._keys = tuple(keys)
+        self._ciphers = tuple(AESGCM(key) for key in keys)
+        self._random = random
+
+    def encrypt(self, texts: t.Sequence[str]) -> list[Sealed]:
+        """Encrypt a batch with the first key; the nonces come from one call of the operating system's generator."""
+        nonces = self._random(NONCE_BYTES * len(texts))
+        seal = self._ciphers[0].encrypt
+        sealed = []
+        for number, text in enumerate(texts):
+            nonce = nonces[number * NONCE_BYTES : (number + 1) * NONCE_BYTES]
+            sealed.append(Sealed(seal(nonce, text.encode(), None), nonce))
+        return sealed
+
+    def judge(self, clear: str | None, ciphertext: bytes, nonce: bytes) -> Verdict:
+        """Decrypt one value and compare it with the row's clear text, where there is one."""
+        if len(nonce) != NONCE_BYTES or len(ciphertext) < TAG_BYTES:
+            return Verdict("corrupt")
+        for cipher in self._ciphers:
+            try:
+                data = cipher.decrypt(nonce, ciphertext, None)
+            except InvalidTag:
+                continue
+            return _compare(clear, data)
+        return Verdict("corrupt" if self._is_damaged(clear, ciphertext, nonce) else "wrong_key")
+
+    def _is_damaged(self, clear: str | None, ciphertext: bytes, nonce: bytes) -> bool:
+        """Whether a value that no key opens was made with one of them: its text, read without the tag, still makes sense."""
+        for key in self._keys:
+            counter = Cipher(algorithms.AES(key), modes.CTR(nonce + b"\x00\x00\x00\x02")).decryptor()
+            if _makes_sense(counter.update(ciphertext[:-TAG_BYTES]), clear):
+                return True
+        return False
+
+
+def _compare(clear: str | None, data: bytes) -> Verdict:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return Verdict("corrupt")
+    if "\0" in text:
+        return Verdict("corrupt")
+    return Verdict("verified" if clear is None or clear == text else "mismatch", text)
+
+
+def _makes_sense(guess: bytes, clear: str | None) -> bool:
+    if clear:
+        wanted = clear.encode()
+        if 2 * sum(one == other for one, other in zip(guess, wanted, strict=False)) > max(len(guess), len(wanted)):
+            return True
+    return len(guess) >= 16 and sum(32 <= one < 127 for one in guess) > 0.9 * len(guess)
+
+
+def _require_cryptography() -> None:
+    if not HAS_CRYPTOGRAPHY:
+        raise LastroError(
+            "This Python has no cryptography.",
+            remedy=Text(
+                en="Install cryptography in the interpreter that ansible_python_interpreter names for the primary host.",
+                pt_BR="Instale cryptography no interpretador que ansible_python_interpreter indica para o host primário.",
+            ),
+        )
+
+
+__all__ = ("COLUMN_TYPES", "ColumnType", "KeyRing", "Kind", "Sealed", "Verdict", "decode", "encode")

@@ -1,0 +1,146 @@
+# Copyright: (c) 2026, lastro.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The guard trigger: a writer that changes the clear text alone makes the row count as not encrypted. PRIVATE to the collection."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import typing as t
+
+from ._errors import LastroError, Text
+from ._token_columns import Table
+
+with contextlib.suppress(ImportError):
+    from psycopg2 import errors, sql
+
+if t.TYPE_CHECKING:
+    from psycopg2.extensions import connection as PostgresConnection
+    from psycopg2.extensions import cursor as Cursor
+
+SESSION_SWITCH = "lastro_deploy.token_guard"
+"""A session that sets this to C(off) passes the trigger: the module's own, when it clears or undoes."""
+
+ATTEMPTS = 8
+
+Sleep = t.Callable[[float], None]
+GuardState = t.Literal["absent", "outdated", "in"]
+
+_BODY = """
+-- lastro.deploy: whoever writes the clear text alone leaves a ciphertext behind that no longer fits; it goes, and the next run encrypts the row.
+BEGIN
+  IF pg_catalog.current_setting({switch}, true) IS DISTINCT FROM 'off'
+     AND NEW.{source}::text COLLATE "C" IS DISTINCT FROM OLD.{source}::text COLLATE "C"
+     AND NEW.{ciphertext} IS NOT DISTINCT FROM OLD.{ciphertext} THEN
+    NEW.{ciphertext} := NULL;
+    NEW.{nonce} := NULL;
+  END IF;
+  RETURN NEW;
+EXCEPTION WHEN undefined_column THEN
+  RETURN NEW;  -- a downgrade dropped the columns: nothing is left to guard
+END
+"""
+
+_FOUND = """
+SELECT t.tgenabled IN ('O', 'A') AND p.prosrc = %s
+  FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+ WHERE t.tgrelid = %s AND t.tgname = %s AND NOT t.tgisinternal"""
+
+_HOLDERS = """
+SELECT DISTINCT a.pid, a.application_name
+  FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+ WHERE l.relation = %s AND l.granted AND l.pid <> pg_backend_pid() ORDER BY a.pid LIMIT 5"""
+
+
+def guard_name(table: Table) -> str:
+    """The name of the trigger and of its function: fixed by table and columns, at most 63 bytes."""
+    identity = json.dumps([table.schema, table.name, table.source.name, table.ciphertext.name, table.nonce.name])
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
+    return f"lastro_guard_{table.name.encode()[:40].decode(errors='ignore')}_{digest}"
+
+
+def read_guard(cursor: Cursor, table: Table) -> GuardState:
+    """Whether the trigger is there; C(outdated) where it is disabled or has another body than this release gives it."""
+    cursor.execute(_FOUND, (_body(cursor, table), table.oid, guard_name(table)))
+    row = cursor.fetchone()
+    if row is None:
+        return "absent"
+    return "in" if row[0] else "outdated"
+
+
+def put_in(connection: PostgresConnection, table: Table, *, sleep: Sleep) -> None:
+    """Create the trigger and its function, or replace outdated ones, in one transaction. Raises LastroError."""
+    with connection.cursor() as cursor:
+        names = _names(table)
+        body = sql.Literal(_body(cursor, table))
+        statements = [
+            sql.SQL("CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS {body}").format(**names, body=body),
+            sql.SQL("DROP TRIGGER IF EXISTS {trigger} ON {table}").format(**names),
+            sql.SQL("CREATE TRIGGER {trigger} BEFORE UPDATE OF {source} ON {table} FOR EACH ROW EXECUTE FUNCTION {function}()").format(**names),
+        ]
+    _execute(connection, table, statements, sleep=sleep)
+
+
+def take_out(connection: PostgresConnection, table: Table, *, sleep: Sleep) -> None:
+    """Drop the trigger and its function in one transaction. Raises LastroError."""
+    names = _names(table)
+    statements = [
+        sql.SQL("DROP TRIGGER IF EXISTS {trigger} ON {table}").format(**names),
+        sql.SQL("DROP FUNCTION IF EXISTS {function}()").format(**names),
+    ]
+    _execute(connection, table, statements, sleep=sleep)
+
+
+def _execute(connection: PostgresConnection, table: Table, statements: t.Sequence[sql.Composable], *, sleep: Sleep) -> None:
+    for attempt in range(ATTEMPTS):
+        try:
+            with connection.cursor() as cursor:
+                for statement in statements:
+                    cursor.execute(statement)
+        except (errors.LockNotAvailable, errors.DeadlockDetected):
+            connection.rollback()
+            sleep(min(0.1 * 2**attempt, 2.0))
+        else:
+            connection.commit()
+            return
+    raise _locked(connection, table)
+
+
+def _locked(connection: PostgresConnection, table: Table) -> LastroError:
+    with connection.cursor() as cursor:
+        cursor.execute(_HOLDERS, (table.oid,))
+        holders = [f"{pid} ({name or 'unnamed'})" for pid, name in cursor.fetchall()]
+    connection.rollback()
+    held = f" It is held by: {', '.join(holders)}." if holders else ""
+    return LastroError(
+        f"The guard trigger of {table} could not be changed: {ATTEMPTS} times the lock on the table did not come within lock_timeout.{held}",
+        remedy=Text(
+            en="End the long transactions on this table (pg_stat_activity shows them), or raise lock_timeout, and run again.",
+            pt_BR="Encerre as transações longas nesta tabela (veja pg_stat_activity), ou aumente lock_timeout, e execute novamente.",
+        ),
+    )
+
+
+def _names(table: Table) -> dict[str, sql.Composable]:
+    name = guard_name(table)
+    return {
+        "table": table.identifier,
+        "trigger": sql.Identifier(name),
+        "function": sql.Identifier(table.schema, name),
+        "source": sql.Identifier(table.source.name),
+    }
+
+
+def _body(cursor: Cursor, table: Table) -> str:
+    body = sql.SQL(_BODY).format(
+        switch=sql.Literal(SESSION_SWITCH),
+        source=sql.Identifier(table.source.name),
+        ciphertext=sql.Identifier(table.ciphertext.name),
+        nonce=sql.Identifier(table.nonce.name),
+    )
+    return body.as_string(cursor)
+
+
+__all__ = ("ATTEMPTS", "SESSION_SWITCH", "GuardState", "Sleep", "guard_name", "put_in", "read_guard", "take_out")

@@ -1,0 +1,224 @@
+# Copyright: (c) 2026, lastro.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pages of rows and guarded batches of writes. PRIVATE to the collection.
+
+Keys travel as text in both directions, so that any type that PostgreSQL can compare works. A row is written only while
+its ``xmin`` is the one that was read: whatever another session committed meanwhile stays. No statement holds a clear
+token: psycopg2 puts parameters into the statement's text, and the server may log that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import typing as t
+
+from ._token_cipher import ColumnType, KeyRing, Sealed, Verdict, decode, encode
+from ._token_columns import Table
+
+with contextlib.suppress(ImportError):
+    from psycopg2 import sql
+
+if t.TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor
+
+PAGE_BYTES = 8 * 1024 * 1024
+"""A page ends early where its values reach this size, so that a table of large values needs no more memory."""
+
+ENCRYPTED_LOOKING = (
+    r"^(gAAAA[A-Za-z0-9_-]|v[0-9]+:|vault:v[0-9]|enc:|ENC\[|nacl:|brng:|fips:|AQICAH|\$aes|age-encryption\.org|-----BEGIN (PGP|AGE)|\{\"p\": ?\")"
+)
+"""Beginnings of Fernet, Vault transit, KMS, age, PGP, CipherSweet and Rails ciphertexts, and of the usual home-made prefixes."""
+
+Value = str | memoryview | None
+Which = t.Literal["pending", "clear", "sealed", "all"]
+
+
+class Row(t.NamedTuple):
+    """A row as it was read: *key* is its key as text, *version* its xmin; ciphertext and nonce as the column holds them."""
+
+    key: tuple[str, ...]
+    version: str
+    source: str | None
+    ciphertext: Value
+    nonce: Value
+
+
+class Counts(t.NamedTuple):
+    """One look at the whole table, in rows. *sealed*: both columns filled; *undoable*: sealed without a clear text."""
+
+    total: int
+    null_rows: int
+    sealed: int
+    pending: int
+    clear_values: int
+    undoable: int
+    suspicious: int
+
+
+def array_literal(values: t.Iterable[str]) -> str:
+    """PostgreSQL's text form of an array. One literal is parsed several times faster than ARRAY[...] of as many constants.
+
+    No value holds NUL, since no text of PostgreSQL does: so it can stand between them while all are escaped at once.
+    """
+    every = list(values)
+    if not every:
+        return "{}"
+    return '{"' + "\0".join(every).replace("\\", "\\\\").replace('"', '\\"').replace("\0", '","') + '"}'
+
+
+def copy_line(fields: t.Iterable[str]) -> str:
+    """One line of COPY's text format."""
+    escaped = (field.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r") for field in fields)
+    return "\t".join(escaped) + "\n"
+
+
+def judge(ring: KeyRing, column_type: ColumnType, row: Row) -> Verdict:
+    """What the row holds. Pure: nothing is read or written."""
+    if row.ciphertext is None or row.nonce is None:
+        if row.source is not None:
+            return Verdict("pending")
+        return Verdict("none" if row.ciphertext is row.nonce else "corrupt")
+    try:
+        ciphertext, nonce = decode(column_type, row.ciphertext), decode(column_type, row.nonce)
+    except ValueError:
+        return Verdict("corrupt")
+    return ring.judge(row.source, ciphertext, nonce)
+
+
+class Statements:
+    """Every statement on the rows of one table."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._source = sql.Identifier(table.source.name)
+        self._ciphertext = sql.Identifier(table.ciphertext.name)
+        self._nonce = sql.Identifier(table.nonce.name)
+        # Qualified, so that ORDER BY never takes them for an output column of the same name.
+        self._keys = [sql.Identifier("t", column.name) for column in table.keys]
+        self._types = [sql.Identifier(column.type_schema, column.type_name) for column in table.keys]
+        sealed = sql.SQL("({} IS NOT NULL AND {} IS NOT NULL)").format(self._ciphertext, self._nonce)
+        self._where: dict[Which, sql.Composable] = {
+            "pending": sql.SQL("({} IS NOT NULL AND NOT {})").format(self._source, sealed),
+            "clear": sql.SQL("({} IS NOT NULL)").format(self._source),
+            "sealed": sealed,
+            "all": sql.SQL("true"),
+        }
+
+    def count(self, cursor: Cursor) -> Counts:
+        """Count the table's rows in one scan."""
+        statement = sql.SQL(
+            "SELECT count(*), count(*) FILTER (WHERE {source} IS NULL AND {ciphertext} IS NULL AND {nonce} IS NULL),"
+            " count(*) FILTER (WHERE {sealed}), count(*) FILTER (WHERE {pending}), count({source}),"
+            " count(*) FILTER (WHERE {source} IS NULL AND {sealed}), count(*) FILTER (WHERE {pending} AND {source}::text ~ %s)"
+            " FROM {table} AS t"
+        ).format(**self._names(), sealed=self._where["sealed"], pending=self._where["pending"])
+        cursor.execute(statement, (ENCRYPTED_LOOKING,))
+        return Counts(*cursor.fetchall()[0])
+
+    def suspicious_keys(self, cursor: Cursor, limit: int) -> list[tuple[str, ...]]:
+        """Keys of rows that wait for encryption though their value already looks encrypted."""
+        statement = sql.SQL("SELECT {keys} FROM {table} AS t WHERE {pending} AND {source}::text ~ %s ORDER BY {order} LIMIT %s").format(
+            **self._names(), keys=_joined(sql.SQL("{}::text").format(key) for key in self._keys), pending=self._where["pending"], order=_joined(self._keys)
+        )
+        cursor.execute(statement, (ENCRYPTED_LOOKING, limit))
+        return [tuple(row) for row in cursor.fetchall()]
+
+    def page(self, cursor: Cursor, which: Which, limit: int, *, after: tuple[str, ...] | None = None, backwards: bool = False) -> list[Row]:
+        """At most *limit* rows (fewer where they are large) in the order of the key, those behind *after*."""
+        aliases = [sql.Identifier(f"k{number}") for number in range(len(self._keys))]
+        direction = sql.SQL(" DESC" if backwards else " ASC")
+        statement = sql.SQL(
+            "SELECT {texts}, version, source, ciphertext, nonce FROM ("
+            " SELECT *, sum(size) OVER (ORDER BY {window} ROWS UNBOUNDED PRECEDING) - size AS before FROM ("
+            "  SELECT {keys}, xmin::text AS version, {source}::text AS source, {ciphertext} AS ciphertext, {nonce} AS nonce,"
+            "   coalesce(octet_length({source}::text), 0) + coalesce(octet_length({ciphertext}), 0) AS size"
+            "  FROM {table} AS t WHERE {where}{after} ORDER BY {order} LIMIT %s) AS page) AS sized"
+            " WHERE before < %s ORDER BY {window}"
+        ).format(
+            **self._names(),
+            # Other output names than k0, k1, ...: ORDER BY would take those, and sort as text.
+            texts=_joined(sql.SQL("{}::text AS {}").format(alias, sql.Identifier(f"t{number}")) for number, alias in enumerate(aliases)),
+            keys=_joined(sql.SQL("{} AS {}").format(key, alias) for key, alias in zip(self._keys, aliases, strict=True)),
+            window=_joined(alias + direction for alias in aliases),
+            order=_joined(key + direction for key in self._keys),
+            where=self._where[which],
+            after=self._behind() if after else sql.SQL(""),
+        )
+        cursor.execute(statement, (*(after or ()), limit, PAGE_BYTES))
+        width = len(self._keys)
+        return [Row(row[:width], *row[width:]) for row in cursor]
+
+    def random_rows(self, cursor: Cursor, total: int, limit: int) -> list[Row]:
+        """About *limit* rows with both columns filled, from pages of the table taken at random."""
+        percent = min(100.0, 300.0 * limit / max(total, 1))
+        statement = sql.SQL(
+            "SELECT {keys}, xmin::text, {source}::text, {ciphertext}, {nonce} FROM {table} AS t TABLESAMPLE SYSTEM (%s) WHERE {sealed} LIMIT %s"
+        ).format(**self._names(), keys=_joined(sql.SQL("{}::text").format(key) for key in self._keys), sealed=self._where["sealed"])
+        cursor.execute(statement, (percent, limit))
+        width = len(self._keys)
+        return [Row(row[:width], *row[width:]) for row in cursor]
+
+    def write_sealed(self, cursor: Cursor, rows: t.Sequence[Row], sealed: t.Sequence[Sealed]) -> int:
+        """Write ciphertext and nonce of rows that are as they were read. Returns how many were."""
+        kind = self._table.column_type
+        column = sql.SQL("bytea" if kind == "bytea" else "text")
+        statement = sql.SQL(
+            "UPDATE {table} AS t SET {ciphertext} = v.sealed, {nonce} = v.nonce"
+            " FROM unnest({arrays}, %s::{column}[], %s::{column}[], %s::text[]) AS v({aliases}, sealed, nonce, version)"
+            " WHERE {join} AND t.xmin = v.version::xid"
+        ).format(**self._names(), **self._joining(), column=column)
+        values = (array_literal(encode(kind, one.ciphertext) for one in sealed), array_literal(encode(kind, one.nonce) for one in sealed))
+        cursor.execute(statement, (*self._key_arrays(rows), *values, array_literal(row.version for row in rows)))
+        return cursor.rowcount
+
+    def clear_source(self, cursor: Cursor, rows: t.Sequence[Row]) -> int:
+        """Set the clear text NULL in rows that are as they were read. Returns how many were."""
+        statement = sql.SQL(
+            "UPDATE {table} AS t SET {source} = NULL FROM unnest({arrays}, %s::text[]) AS v({aliases}, version) WHERE {join} AND t.xmin = v.version::xid"
+        ).format(**self._names(), **self._joining())
+        cursor.execute(statement, (*self._key_arrays(rows), array_literal(row.version for row in rows)))
+        return cursor.rowcount
+
+    def write_source(self, cursor: Cursor, rows: t.Sequence[Row], texts: t.Sequence[str]) -> int:
+        """Write clear text to rows that are as they were read; it reaches the server by COPY alone. Returns how many were.
+
+        The temporary table is emptied by the commit.
+        """
+        columns = [sql.SQL("k{} {}").format(sql.SQL(str(number)), kind) for number, kind in enumerate(self._types)]
+        create = "CREATE TEMPORARY TABLE IF NOT EXISTS lastro_tokens ({}, version text, clear text) ON COMMIT DELETE ROWS"
+        cursor.execute(sql.SQL(create).format(_joined(columns)))
+        lines = io.StringIO("".join(copy_line((*row.key, row.version, text)) for row, text in zip(rows, texts, strict=True)))
+        cursor.copy_expert("COPY pg_temp.lastro_tokens FROM STDIN", lines)
+        statement = sql.SQL("UPDATE {table} AS t SET {source} = v.clear FROM pg_temp.lastro_tokens AS v WHERE {join} AND t.xmin = v.version::xid").format(
+            **self._names(), **self._joining()
+        )
+        cursor.execute(statement)
+        return cursor.rowcount
+
+    def _names(self) -> dict[str, sql.Composable]:
+        return {"table": self._table.identifier, "source": self._source, "ciphertext": self._ciphertext, "nonce": self._nonce}
+
+    def _behind(self) -> sql.Composable:
+        values = _joined(sql.SQL("%s::{}").format(kind) for kind in self._types)
+        return sql.SQL(" AND ({}) > ({})").format(_joined(self._keys), values)
+
+    def _joining(self) -> dict[str, sql.Composable]:
+        aliases = [sql.Identifier(f"k{number}") for number in range(len(self._keys))]
+        pairs = [sql.SQL("{} = v.{}").format(key, alias) for key, alias in zip(self._keys, aliases, strict=True)]
+        return {
+            "arrays": _joined(sql.SQL("%s::text[]::{}[]").format(kind) for kind in self._types),
+            "aliases": _joined(aliases),
+            "join": sql.SQL(" AND ").join(pairs),
+        }
+
+    def _key_arrays(self, rows: t.Sequence[Row]) -> list[str]:
+        return [array_literal(row.key[number] for row in rows) for number in range(len(self._keys))]
+
+
+def _joined(parts: t.Iterable[sql.Composable]) -> sql.Composed:
+    return sql.SQL(", ").join(parts)
+
+
+__all__ = ("ENCRYPTED_LOOKING", "PAGE_BYTES", "Counts", "Row", "Statements", "array_literal", "copy_line", "judge")

@@ -1,0 +1,243 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, lastro.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: alembic_info
+short_description: Say where a database stands in its Alembic migrations and what is pending
+description:
+  - Reads the revision of the database and the revision files of a release, renders what is pending as SQL, and says of each revision whether
+    running code survives it, whether it makes users wait, and whether it can be taken back.
+  - Works where the database is ahead of the release, empty, or has no version table. It writes nothing and creates nothing, neither in the
+    database (its session is read-only) nor in the release's directory.
+  - The rules are a short list over the rendered SQL. What cannot be read (a DO block, a revision that needs a database to be rendered) counts as breaking.
+extends_documentation_fragment:
+  - lastro.deploy.attributes.info
+  - lastro.deploy.postgres
+  - lastro.deploy.alembic
+options:
+  revision:
+    description:
+      - The revision up to which migrations are read, as V(heads), V(branch@head) or an identifier. Relative ones (V(+1)) are refused.
+      - V(current) means where the database stands, which makes sense together with O(from_revision).
+    type: str
+    default: heads
+  from_revision:
+    description:
+      - Read what lies between these revisions and O(revision), instead of between the database and O(revision).
+      - With the revisions that an older release was made for this says whether the older release's code can run on the newer schema.
+    type: list
+    elements: str
+  deadline:
+    description: Seconds after which the reading is given up.
+    type: float
+    default: 120.0
+seealso:
+  - module: lastro.deploy.alembic
+author:
+  - lastro.deploy contributors (@lastro)
+"""
+
+EXAMPLES = r"""
+- name: What would this release do to the database
+  lastro.deploy.alembic_info:
+    environment_file: /opt/calendar-api/env/r2
+    chdir: /opt/calendar-api/releases/r2
+    python: /opt/calendar-api/releases/r2/.venv/bin/python
+  register: migrations
+
+- name: Can the older release's code run on what the newer one has made of the schema
+  lastro.deploy.alembic_info:
+    environment_file: /opt/calendar-api/env/r2
+    chdir: /opt/calendar-api/releases/r2
+    python: /opt/calendar-api/releases/r2/.venv/bin/python
+    from_revision: [a1b2c3d4]
+    revision: current
+  register: back
+  failed_when: not back.compatible
+"""
+
+RETURN = r"""
+current:
+  description: The revisions recorded in the database; empty where there is none.
+  returned: success
+  type: list
+  elements: str
+  sample: [a1b2c3d4]
+heads:
+  description: The heads of the release.
+  returned: success
+  type: list
+  elements: str
+  sample: [c3d4e5f6]
+status:
+  description:
+    - V(database_ahead) (the database has a revision that the release does not know), V(multiple_heads), V(unstamped) (tables, but no recorded
+      revision), V(pending) or V(up_to_date). The first that is true.
+  returned: success
+  type: str
+  sample: pending
+unknown:
+  description: Revisions in the database that the release does not know.
+  returned: success
+  type: list
+  elements: str
+pending:
+  description: The revisions that are pending, in their order.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    revision:
+      description: Identifier of the revision.
+      returned: always
+      type: str
+      sample: c3d4e5f6
+    message:
+      description: First line of its message.
+      returned: always
+      type: str
+    kind:
+      description: V(contract) where it breaks running code, V(expand) where running code survives it.
+      returned: always
+      type: str
+      sample: expand
+    reversible:
+      description: Whether its downgrade is more than empty, pass or raise.
+      returned: always
+      type: bool
+    breaking_findings:
+      description: Names of the rules why running code breaks.
+      returned: always
+      type: list
+      elements: str
+    blocking_findings:
+      description: Names of the rules why readers or writers wait.
+      returned: always
+      type: list
+      elements: str
+sql:
+  description: The SQL of each pending revision, as Alembic renders it.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    revision:
+      description: Identifier of the revision.
+      returned: always
+      type: str
+    sql:
+      description: Its statements; may be incomplete where a finding says V(unrenderable).
+      returned: always
+      type: str
+findings:
+  description: What the rules found in the pending revisions.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    revision:
+      description: Identifier of the revision.
+      returned: always
+      type: str
+    rule:
+      description: Name of the rule.
+      returned: always
+      type: str
+      sample: index-not-concurrent
+    kind:
+      description: V(contract) (breaks running code), V(wait) (blocks readers or writers) or V(irreversible).
+      returned: always
+      type: str
+    severity:
+      description: V(contract), V(block) or V(note).
+      returned: always
+      type: str
+    table:
+      description: The table, or an empty text.
+      returned: always
+      type: str
+    statement:
+      description: The statement in one line, shortened.
+      returned: always
+      type: str
+    why:
+      description: What happens.
+      returned: always
+      type: str
+    safe_way:
+      description: How to do it without that.
+      returned: always
+      type: str
+phases:
+  description: The pending chain cut at its first contracting revision.
+  returned: success
+  type: dict
+  contains:
+    expand:
+      description: Revisions before the first contracting one.
+      returned: always
+      type: list
+      elements: str
+    contract:
+      description: The first contracting revision and all behind it.
+      returned: always
+      type: list
+      elements: str
+    misplaced:
+      description: Those of RV(phases.contract) that are expanding and change something.
+      returned: always
+      type: list
+      elements: str
+compatible:
+  description: Whether code that runs now survives everything pending; false where the database is ahead.
+  returned: success
+  type: bool
+reversible:
+  description: Whether everything pending can be taken back by downgrades; false where the database is ahead.
+  returned: success
+  type: bool
+needs_maintenance:
+  description: Whether users would notice, since a statement makes them wait or an expanding revision stands behind a contracting one.
+  returned: success
+  type: bool
+needs_maintenance_reason:
+  description: Revisions and rules behind RV(needs_maintenance), or an empty text.
+  returned: success
+  type: str
+  sample: "c3d4e5f6: index-not-concurrent"
+version_table:
+  description: The version table, with its schema where it is known.
+  returned: success
+  type: str
+  sample: public.alembic_version
+code:
+  description: A word for what went wrong, for example V(env), V(revision), V(revision_files), V(alembic_missing).
+  returned: failure
+  type: str
+traceback_tail:
+  description: The last lines of the traceback under the application's interpreter, without secrets.
+  returned: failure in the application's code
+  type: list
+  elements: str
+"""
+
+from ansible_collections.lastro.deploy.plugins.module_utils._alembic import info_argument_spec, information
+from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
+
+
+def main() -> None:
+    """Run the module."""
+    module = info_argument_spec().create_module()
+    try:
+        result = information(module.params)
+    except LastroError as error:
+        module.fail_json(**error.as_result())
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()

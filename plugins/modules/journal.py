@@ -1,0 +1,145 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, lastro.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: journal
+short_description: Write to and read the journal of a run
+description:
+  - The journal is an append-only file of JSON lines on the primary host, written before and after each phase.
+  - Report, rollback, status and the next run read what happened from it, also after the controller was killed.
+  - An intent of a phase is written only while the run is sound; the phases rollback and close may always be entered.
+extends_documentation_fragment: [lastro.deploy.attributes]
+attributes:
+  idempotent:
+    support: none
+    details: A record is an event; writing it again is another event.
+author:
+  - lastro.deploy contributors (@lastro)
+options:
+  state_dir:
+    description: The application's state directory on the primary host.
+    type: path
+    required: true
+  run_id:
+    description: The run. Empty means the newest one, which can only be read.
+    type: str
+    default: ''
+  record:
+    description:
+      - The record to write, without its time. Its C(kind) is one of opened, intent, result, verdict, request, decision, outcome.
+      - Without a record the journal is only read.
+    type: dict
+  hosts:
+    description: For a record of kind verdict, the hosts that must have reported ok.
+    type: list
+    elements: str
+    default: []
+  lease_seconds:
+    description: Renew the run's lease lock by this many seconds in the same call. 0 leaves it alone.
+    type: int
+    default: 0
+"""
+
+EXAMPLES = r"""
+- name: Enter a phase
+  lastro.deploy.journal:
+    state_dir: /var/lib/lastro/calendar-api
+    run_id: 20261121T221004-7c1f
+    record: {kind: intent, phase: backup, host: db1}
+  register: entered
+"""
+
+RETURN = r"""
+wanted:
+  description: For an intent, whether the phase is to be done. False once the run has failed.
+  returned: always
+  type: bool
+record:
+  description: The record as it was written.
+  returned: when a record was written
+  type: dict
+seconds:
+  description: Time since the phase was entered.
+  returned: always
+  type: float
+run:
+  description: What the records say together.
+  returned: always
+  type: dict
+  contains:
+    run_id:
+      description: The run.
+      type: str
+    phases:
+      description: The last status of each phase.
+      type: dict
+    evidence:
+      description: What each phase proved.
+      type: dict
+    failed_phase:
+      description: The phase that failed first.
+      type: str
+    problem:
+      description: What was wrong.
+      type: str
+    remedy:
+      description: What to do about it, in both languages.
+      type: dict
+    sound:
+      description: Whether the run may go on.
+      type: bool
+    outcome:
+      description: How the run ended; empty while it has not.
+      type: str
+left_over:
+  description: Earlier runs that never came to an outcome, newest first.
+  returned: always
+  type: list
+  elements: str
+earlier:
+  description: The opening records of those runs.
+  returned: always
+  type: list
+  elements: dict
+reached:
+  description: The phases that this run or one of those entered.
+  returned: always
+  type: list
+  elements: str
+"""
+
+from pathlib import Path
+
+from ansible_collections.lastro.deploy.plugins.module_utils import _journal_call
+from ansible_collections.lastro.deploy.plugins.module_utils._argspec import ArgumentSpec
+from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
+
+SPEC = ArgumentSpec(
+    {
+        "state_dir": {"type": "path", "required": True},
+        "run_id": {"type": "str", "default": ""},
+        "record": {"type": "dict"},
+        "hosts": {"type": "list", "elements": "str", "default": []},
+        "lease_seconds": {"type": "int", "default": 0},
+    }
+)
+
+
+def main() -> None:
+    """Run the module."""
+    module = SPEC.create_module()
+    options = dict(module.params)
+    call = _journal_call.Call(**{**options, "state_dir": Path(options["state_dir"])}, write=not module.check_mode)
+    try:
+        result = _journal_call.run(call)
+    except LastroError as error:
+        module.fail_json(**error.as_result())
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,264 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, lastro.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: pg_dump
+short_description: Make a verified, encrypted backup of a PostgreSQL database
+description:
+  - Dumps one database in the very snapshot in which the rows of every table are counted or hashed, so that a restored copy can be compared exactly
+    although the application kept writing.
+  - The dump passes through C(zstd) and C(age) as a stream. No clear text touches the disk, and a file gets its final name only after it was
+    written, read back and proved. The manifest that is written last is the mark of a finished backup.
+  - In check mode every check that needs no writing is made for real. They are the server and the version of its client programs, the keys,
+    the directory, and the room on its disk.
+  - A backup of the same name, database and O(run_id) that already exists is read again and returned with RV(ignore:changed=false).
+extends_documentation_fragment:
+  - lastro.deploy.attributes
+  - lastro.deploy.postgres
+  - lastro.deploy.progress
+options:
+  dest:
+    description:
+      - Directory of the backups, as an absolute path. It is created with mode 0700 where it is missing.
+    type: path
+    required: true
+  name:
+    description:
+      - Base name of the backup's files, unique for each run. Letters, digits, dot, dash and underscore.
+    type: str
+    required: true
+  run_id:
+    description:
+      - Run that makes the backup. It is kept in the manifest, and a backup of another run under the same O(name) is an error.
+    type: str
+    default: ''
+  compression:
+    description: How the dump is compressed. V(zstd) adds a checksum.
+    type: str
+    default: zstd
+    choices: [zstd, none]
+  compression_level:
+    description: Level of V(zstd), 1 to 19.
+    type: int
+    default: 3
+  encryption:
+    description:
+      - How the dump is encrypted. V(age) demands O(recipients).
+      - V(none) stores the data in clear text, and so has to be asked for.
+    type: str
+    default: age
+    choices: [age, none]
+  recipients:
+    description: Public keys (C(age1...)) whose owners can open the backup.
+    type: list
+    elements: str
+    default: []
+  identity:
+    description:
+      - Secret key (C(AGE-SECRET-KEY-1...)) of one of the O(recipients). It stays in memory.
+      - With it O(verify=decode) also decrypts the stored file.
+    type: str
+  verify:
+    description:
+      - V(read) reads the stored file again and compares its SHA-256.
+      - V(decode) does that, has C(pg_restore) read the whole dump while it is made, and decodes the stored file where this host can.
+    type: str
+    default: decode
+    choices: [read, decode]
+  hashes:
+    description:
+      - V(rows) keeps the number of rows and a hash of the content of each table, V(counts) the number of rows alone.
+      - Without hashes a later restore cannot see that rows were changed in place.
+    type: str
+    default: rows
+    choices: [rows, counts]
+  retention:
+    description: Which earlier good backups of this database are removed after the new one was verified.
+    type: dict
+    suboptions:
+      days:
+        description: Backups older than this many days are removed.
+        type: int
+        default: 30
+      keep_at_least:
+        description: So many good backups stay, however old; the new one counts.
+        type: int
+        default: 5
+      keep:
+        description: Names of backups that are never removed.
+        type: list
+        elements: str
+        default: []
+  lock_wait_timeout:
+    description: How long a locked table is waited for, for example V(500ms), V(10s) or V(1min).
+    type: str
+    default: 10s
+  max_size_ratio:
+    description:
+      - A backup smaller than the median size of the last five good ones divided by this is an error that names the tables which shrank.
+        One larger than the median times this is a warning.
+      - V(0) switches the comparison off.
+    type: float
+    default: 4.0
+  bin_dir:
+    description:
+      - Directory of C(pg_dump) and C(pg_restore). Their major version is at least the server's.
+      - Without it the best fitting ones below C(/usr/lib/postgresql), C(/usr/pgsql-*) and in E(PATH) are taken.
+    type: path
+requirements:
+  - zstandard, unless O(compression=none)
+  - pyrage, unless O(encryption=none)
+  - client programs of PostgreSQL, at least as new as the server
+seealso:
+  - module: lastro.deploy.pg_restore
+author:
+  - lastro.deploy contributors (@lastro)
+"""
+
+EXAMPLES = r"""
+- name: A verified backup before the migration
+  lastro.deploy.pg_dump:
+    environment_file: /opt/calendar-api/env/r2
+    dest: /var/backups/calendar-api
+    name: 20261121T221004-7c1f
+    run_id: 20261121T221004-7c1f
+    recipients:
+      - age1l080q8uhpkngrv0nwjac3la0hpcft3lcu5730hcuqq0y462jyv7qsrdltq
+    retention:
+      days: 30
+      keep_at_least: 5
+
+- name: A quick copy in clear text, with row counts alone
+  lastro.deploy.pg_dump:
+    database_url: "{{ database_url }}"
+    dest: /var/tmp/scratch
+    name: before-experiment
+    encryption: none
+    hashes: counts
+"""
+
+RETURN = r"""
+path:
+  description: The backup's file.
+  returned: success
+  type: str
+  sample: /var/backups/calendar-api/20261121T221004-7c1f.dump.zst.age
+manifest:
+  description: The manifest, a JSON file that says what the backup holds and how it was proved.
+  returned: success
+  type: str
+  sample: /var/backups/calendar-api/20261121T221004-7c1f.manifest.json
+size:
+  description: Bytes of the file.
+  returned: when the backup exists
+  type: int
+  sample: 214748364
+raw_size:
+  description: Bytes of the dump before compression and encryption.
+  returned: when the backup exists
+  type: int
+  sample: 1288490188
+sha256:
+  description: SHA-256 of the file.
+  returned: when the backup exists
+  type: str
+  sample: 8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4
+snapshot_lsn:
+  description: Position in the server's write-ahead log at the snapshot.
+  returned: when the backup exists
+  type: str
+  sample: 0/1A2B3C40
+created:
+  description: When the backup was made, in UTC.
+  returned: when the backup exists
+  type: str
+  sample: '2026-11-21T22:10:07+00:00'
+tables:
+  description: Tables that were counted.
+  returned: when the backup exists
+  type: int
+  sample: 18
+rows:
+  description: Rows of all tables.
+  returned: when the backup exists
+  type: int
+  sample: 7500000
+hashes:
+  description: Whether the manifest has hashes of the rows (V(rows)) or V(counts) alone.
+  returned: when the backup exists
+  type: str
+  sample: rows
+seconds:
+  description: How long it took to make and prove the backup.
+  returned: when the backup exists
+  type: float
+  sample: 6.3
+verified:
+  description:
+    - What was proved. V(read), the file came back from the disk as it was written. V(decode), C(pg_restore) read the whole dump. V(decrypt),
+      the stored file was decoded again.
+  returned: when the backup exists
+  type: list
+  elements: str
+  sample: [read, decode]
+encrypted:
+  description: Whether the file is encrypted.
+  returned: success
+  type: bool
+pruned:
+  description: Names of the earlier backups that retention removed, or would remove.
+  returned: success
+  type: list
+  elements: str
+forecast:
+  description: Room on the disk of O(dest) before the backup.
+  returned: when a backup was made or would be, and when the disk is too full
+  type: dict
+  contains:
+    needed:
+      description: Bytes that the backup was expected to need at most.
+      returned: always
+      type: int
+    free:
+      description: Bytes that were free.
+      returned: always
+      type: int
+client_version:
+  description: Version of C(pg_dump).
+  returned: success
+  type: str
+  sample: '18.6'
+server_version:
+  description: Version of the server.
+  returned: success
+  type: str
+  sample: '18.6'
+"""
+
+from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
+from ansible_collections.lastro.deploy.plugins.module_utils._pg_dump import argument_spec, options_from_params, run
+from ansible_collections.lastro.deploy.plugins.module_utils._postgres import register_secrets, settings_from_params
+from ansible_collections.lastro.deploy.plugins.module_utils._progress import file_progress
+
+
+def main() -> None:
+    """Run the module."""
+    module = argument_spec().create_module()
+    try:
+        settings = settings_from_params(module.params)
+        register_secrets(module, settings)
+        options = options_from_params(module.params)
+        result = run(settings, options, check_mode=module.check_mode, progress=file_progress(module.params["progress_file"]))
+    except LastroError as error:
+        module.fail_json(**error.as_result())
+    for warning in result.pop("warnings", []):
+        module.warn(warning)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, lastro.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: token_encryption
+short_description: Encrypt the tokens of a table while the application keeps writing
+description:
+  - Fills the ciphertext and nonce columns of a table from its clear column with AES-256-GCM, in the form that
+    C(AESGCM(key).decrypt(nonce, ciphertext, None)) reads. An empty text is encrypted, NULL stays NULL.
+  - Works in small batches in the order of the key. A row is written only if nobody changed it since it was read, and passes
+    repeat until none is left, so nothing that the application writes meanwhile is lost.
+  - Needs no state file. A run that was killed is finished by the next one, and a second run changes nothing.
+  - Clear tokens are never part of a statement, so no server log shows them.
+  - Afterwards every row is decrypted and compared; one that is not right makes the module fail and name it.
+options:
+  state:
+    description:
+      - V(prepared) checks table, key and columns, and puts the guard trigger in, or takes it out where O(guard_trigger=false). No row is written.
+      - V(encrypted) encrypts what has clear text and no ciphertext. The clear text stays.
+      - V(cleared) sets the clear text NULL, row by row, where the ciphertext has just been decrypted to the same text.
+      - V(decrypted) is the undo. It writes the decrypted text to rows whose clear text is NULL or differs. The ciphertext stays.
+    type: str
+    default: encrypted
+    choices: [prepared, encrypted, cleared, decrypted]
+  guard_trigger:
+    description:
+      - A trigger that empties ciphertext and nonce when a statement changes the clear text alone, so that the row counts as not
+        encrypted. It covers a release that knows only the clear column.
+      - V(true) makes sure that it is in for the states V(prepared), V(encrypted) and V(decrypted).
+      - V(false) takes it out for V(prepared), and for V(encrypted) once every row is verified. Take it out before a migration drops these columns.
+    type: bool
+    default: true
+  batch_size:
+    description: Rows of a batch, which is one transaction. Batches of large values are smaller.
+    type: int
+    default: 1000
+  pause:
+    description: Seconds to wait after each batch.
+    type: float
+    default: 0.0
+  lock_timeout:
+    description: Seconds that a statement waits for a lock. A batch is tried again in the next pass, the trigger eight times.
+    type: float
+    default: 2.0
+  accept_encrypted_looking:
+    description: Encrypt values that look encrypted already, for example Fernet tokens or values that begin with C(v1:). Otherwise they stop the module.
+    type: bool
+    default: false
+notes:
+  - In check mode rows are counted, and a sample of what is encrypted is decrypted; the numbers are those that the run would reach.
+  - The trigger and its function are named C(lastro_guard_TABLE_HASH), fixed by table and columns.
+  - One run for a table at a time; a PostgreSQL advisory lock sees to it. Connect to the server, not to a pooler.
+extends_documentation_fragment:
+  - lastro.deploy.attributes
+  - lastro.deploy.postgres
+  - lastro.deploy.progress
+  - lastro.deploy.token_columns
+seealso:
+  - module: lastro.deploy.token_encryption_info
+author:
+  - lastro.deploy contributors (@lastro)
+"""
+
+EXAMPLES = r"""
+- name: Encrypt the tokens, and cover the release that still writes clear text
+  lastro.deploy.token_encryption:
+    environment_file: /opt/calendar-api/env/r2
+    table: credentials
+
+- name: When its last process has stopped, encrypt the rest and take the trigger out
+  lastro.deploy.token_encryption:
+    environment_file: /opt/calendar-api/env/r2
+    table: credentials
+    guard_trigger: false
+
+- name: Set the clear text NULL
+  lastro.deploy.token_encryption:
+    environment_file: /opt/calendar-api/env/r2
+    table: credentials
+    state: cleared
+
+- name: Write it back for the release that knows only clear text
+  lastro.deploy.token_encryption:
+    environment_file: /opt/calendar-api/env/r2
+    table: credentials
+    state: decrypted
+"""
+
+RETURN = r"""
+total:
+  description: Rows of the table.
+  returned: success, and on failures of the verification
+  type: int
+  sample: 50000
+null_rows:
+  description: Rows that hold no token, neither in clear nor encrypted.
+  returned: success, and on failures of the verification
+  type: int
+  sample: 12
+encrypted:
+  description: Rows that this run encrypted; in check mode, would encrypt.
+  returned: success, and on failures of the verification
+  type: int
+  sample: 49988
+cleared:
+  description: Rows whose clear text this run set NULL; in check mode, would set NULL.
+  returned: success, and on failures of the verification
+  type: int
+  sample: 0
+decrypted:
+  description: Rows whose clear text this run wrote; in check mode, would write.
+  returned: success, and on failures of the verification
+  type: int
+  sample: 0
+already:
+  description: Rows whose ciphertext and nonce were both filled when the module began.
+  returned: success, and on failures of the verification
+  type: int
+  sample: 0
+conflicts:
+  description: Rows that another session had changed or locked when a batch came to write them. They were read again.
+  returned: success, and on failures of the verification
+  type: int
+  sample: 0
+verified:
+  description: Rows whose ciphertext was decrypted, and is equal to the clear text where the row has one.
+  returned: success, and on failures of the verification
+  type: int
+  sample: 49988
+failures:
+  description: Rows whose ciphertext is not right, as far as they were read.
+  returned: success, and on failures of the verification
+  type: dict
+  contains:
+    wrong_key:
+      description: Rows that none of the keys opens.
+      returned: always
+      type: int
+    corrupt:
+      description: Rows whose ciphertext or nonce is damaged or missing.
+      returned: always
+      type: int
+    mismatch:
+      description: Rows whose ciphertext decrypts to another text than the clear column holds.
+      returned: always
+      type: int
+    keys:
+      description: For each of the three, the keys of the first ten such rows; the parts of a composite key are joined by commas.
+      returned: always
+      type: dict
+      sample: {wrong_key: [], corrupt: ["17"], mismatch: []}
+clear_left:
+  description:
+    - Rows that hold a token without a right ciphertext, those in RV(failures) and those that wait for encryption.
+    - It counts rows written by the application until the verification; with O(state=prepared) and in check mode no row is verified.
+  returned: success, and on failures of the verification
+  type: int
+  sample: 0
+clear_values:
+  description: Rows whose clear text is not NULL.
+  returned: success, and on failures of the verification
+  type: int
+  sample: 49988
+passes:
+  description: Passes that found rows to write.
+  returned: success, and on failures of the verification
+  type: int
+  sample: 1
+rows_per_second:
+  description: Rows written a second.
+  returned: success, and on failures of the verification
+  type: float
+  sample: 61000.5
+guard_trigger:
+  description: Whether the guard trigger is in now; in check mode, would be.
+  returned: success, and on failures of the verification
+  type: bool
+  sample: true
+residual_risk:
+  description: For O(state=cleared), what still holds clear tokens, each as a text in C(en) and C(pt_BR).
+  returned: success, and on failures of the verification
+  type: list
+  elements: dict
+  sample: []
+"""
+
+from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
+from ansible_collections.lastro.deploy.plugins.module_utils._postgres import register_secrets, settings_from_params
+from ansible_collections.lastro.deploy.plugins.module_utils._progress import file_progress
+from ansible_collections.lastro.deploy.plugins.module_utils._token_encryption import Options, converge, token_encryption_argument_spec
+
+
+def main() -> None:
+    """Run the module."""
+    module = token_encryption_argument_spec().create_module()
+    try:
+        settings = settings_from_params(module.params)
+        register_secrets(module, settings)
+        options = Options.from_params(module.params, check_mode=module.check_mode)
+        result = converge(settings, options, progress=file_progress(module.params["progress_file"]))
+    except LastroError as error:
+        module.fail_json(**error.as_result())
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,499 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The proxy role's kind caddy with a real Caddy, real requests and no mercy: no request may get lost.
+
+``LASTRO_CADDY`` names another Caddy than the wheel's, for example Debian's 2.6.2.
+"""
+
+from __future__ import annotations
+
+import collections
+import collections.abc
+import contextlib
+import dataclasses
+import http.client
+import http.server
+import json
+import os
+import secrets
+import stat
+import threading
+import time
+import typing as t
+from pathlib import Path
+
+import pytest
+from demo.caddy import Caddy
+from demo.postgres import free_port
+from demo.process import wait_until
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Upstream
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        received = self.rfile.read(length)
+        if self.path == "/slow":
+            self.server.entered.set()
+            self.server.release.wait(30)
+        body = json.dumps({"slot": self.server.name, "received": len(received), "headers": dict(self.headers.items())}).encode()
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nX-Release: {self.server.name}\r\n\r\n"
+        self.wfile.write(head.encode() + body)
+
+    do_POST = do_GET
+
+
+class Upstream(http.server.ThreadingHTTPServer):
+    """One slot of one host; it can be closed as a dead host would be, connections and all."""
+
+    request_queue_size = 256
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, name: str, port: int) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
+        self.name = name
+        self.entered = threading.Event()
+        self.release = threading.Event()
+        self.thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
+        self.thread.start()
+
+    def handle_error(self, *_: object) -> None:
+        pass
+
+    def close(self) -> None:
+        self.release.set()
+        self.shutdown()
+        self.server_close()
+        self.thread.join()
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> dict[str, t.Any]:
+        return t.cast(dict[str, t.Any], json.loads(self.body))
+
+
+def ask(port: int, path: str = "/", *, method: str = "GET", headers: t.Sequence[tuple[str, str]] = (), body: bytes | None = None) -> Answer:
+    """One request on a connection of its own; a header may stand more than once."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+        connection.putrequest(method, path)
+        for name, value in headers:
+            connection.putheader(name, value)
+        if body is not None:
+            connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(body)
+        answer = connection.getresponse()
+        return Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
+
+
+class Traffic:
+    """Requests without a pause: two clients that keep their connection, two that do not, about 50 a second each."""
+
+    def __init__(self, port: int, body: bytes | None = None) -> None:
+        self.port = port
+        self.body = body
+        self.counts: collections.Counter[str] = collections.Counter()
+        self.lock = threading.Lock()
+        self.over = threading.Event()
+        self.threads = [threading.Thread(target=self.client, args=(kept,)) for kept in (True, True, False, False)]
+
+    def __enter__(self) -> Traffic:
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        for thread in self.threads:
+            thread.join()
+
+    def client(self, kept: bool) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        due = time.monotonic()
+        while not self.over.is_set():
+            if not kept:
+                connection.close()
+            self.note(self.one(connection))
+            due = max(due + 0.02, time.monotonic() - 0.1)
+            self.over.wait(max(0.0, due - time.monotonic()))
+        connection.close()
+
+    def one(self, connection: http.client.HTTPConnection) -> str:
+        try:
+            connection.request("POST" if self.body else "GET", "/work", body=self.body)
+            answer = connection.getresponse()
+            content = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            return repr(error)
+        if answer.status == 200 and json.loads(content)["received"] == len(self.body or b""):
+            return answer.headers["X-Release"]
+        return str(answer.status)
+
+    def note(self, result: str) -> None:
+        with self.lock:
+            self.counts[result] += 1
+
+    def seen(self, *results: str) -> bool:
+        with self.lock:
+            return all(self.counts[result] for result in results)
+
+
+@dataclasses.dataclass
+class Lab:
+    """A proxy before two hosts with two slots each, and the variables of its roles."""
+
+    caddy: Caddy
+    state: Path
+    port: int
+    token: str
+    upstreams: list[dict[str, t.Any]]
+    play: t.Callable[..., t.Any]
+    role: t.Callable[..., dict[str, t.Any]]
+
+    @property
+    def flags(self) -> Path:
+        return self.state / "proxy"
+
+    @property
+    def flag(self) -> Path:
+        return self.flags / "maintenance.flag"
+
+    def proxy(self, tasks: str, **variables: object) -> dict[str, t.Any]:
+        return self.role("proxy", f"caddy/{tasks}.yml", **variables)
+
+    def in_flight(self, port: int) -> int:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.caddy.admin_port)) as connection:
+            connection.request("GET", "/reverse_proxy/upstreams")
+            upstreams = json.loads(connection.getresponse().read())
+        return sum(int(one["num_requests"]) for one in upstreams if one["address"] == f"127.0.0.1:{port}")
+
+
+@pytest.fixture(scope="module")
+def caddy(base: Path) -> collections.abc.Iterator[Caddy]:
+    other = os.environ.get("LASTRO_CADDY")
+    server = Caddy.create(base / "caddy", program=Path(other) if other else None)
+    yield server
+    server.stop()
+    assert server.daemon.pids() == []
+
+
+SLOTS = ("app1-blue", "app1-green", "app2-blue", "app2-green")
+
+
+@pytest.fixture(scope="module")
+def upstreams() -> collections.abc.Iterator[dict[str, Upstream]]:
+    """Every slot of both hosts; a test that closes one opens it again on its port."""
+    servers = {name: Upstream(name, free_port()) for name in SLOTS}
+    yield servers
+    for server in servers.values():
+        server.close()
+
+
+@pytest.fixture(scope="module")
+def labs(
+    caddy: Caddy, upstreams: dict[str, Upstream], player: collections.abc.Callable[..., t.Any], include_role: collections.abc.Callable[..., t.Any]
+) -> dict[str, Lab]:
+    """Two sites of one Caddy, each configured once: before one host and before two."""
+    return {
+        "calendar-api": make_lab("calendar-api", caddy, player, include_role, describe(upstreams, "app1")),
+        "fleet": make_lab("fleet", caddy, player, include_role, describe(upstreams, "app1", "app2")),
+    }
+
+
+def describe(upstreams: dict[str, Upstream], *hosts: str) -> list[dict[str, t.Any]]:
+    ports = {name: server.server_address[1] for name, server in upstreams.items()}
+    return [
+        {"host": host, "address": "127.0.0.1", "ports": {"blue": ports[f"{host}-blue"], "green": ports[f"{host}-green"]}, "loopback_port": free_port()}
+        for host in hosts
+    ]
+
+
+def make_lab(
+    app: str,
+    caddy: Caddy,
+    player: collections.abc.Callable[..., t.Any],
+    include_role: collections.abc.Callable[..., t.Any],
+    upstreams: list[dict[str, t.Any]],
+) -> Lab:
+    state = caddy.base.parent / app
+    state.mkdir(mode=0o711)
+    token = secrets.token_hex(32)
+    (state / "tester").touch(mode=0o600)
+    (state / "tester").write_text(token + "\n", encoding="utf-8")
+    port = free_port()
+    variables = {
+        "deploy_app": app,
+        "deploy_state_dir": str(state),
+        "deploy_caddy": caddy.variables(),
+        "proxy_upstreams": upstreams,
+        "proxy_site": {"address": f":{port}", "health_path": "/health"},
+        "proxy_tester_token_file": str(state / "tester"),
+    }
+    one = Lab(caddy, state, port, token, upstreams, player(variables), include_role)
+    one.play(one.proxy("configure"))
+    return one
+
+
+@pytest.fixture
+def lab(labs: dict[str, Lab]) -> collections.abc.Iterator[Lab]:
+    """The site before one host, open and blue."""
+    yield labs["calendar-api"]
+    for path in (labs["calendar-api"].flag, labs["calendar-api"].flags / "app1.green"):
+        path.unlink(missing_ok=True)
+
+
+def test_configured_twice_nothing_is_reloaded_and_the_token_stands_in_no_file(lab: Lab) -> None:
+    before = lab.caddy.log.read_text(encoding="utf-8").count("/load")
+    again = lab.play(lab.proxy("configure"), options=["-vvv", "--diff"])
+    assert again.changed == 0
+    assert lab.token not in again.output
+    assert lab.caddy.log.read_text(encoding="utf-8").count("/load") == before
+    assert lab.token not in "".join(path.read_text(encoding="utf-8") for path in lab.caddy.sites.iterdir())
+    assert [path.name for path in (lab.flags / "testers").iterdir()] == [lab.token]
+    assert stat.S_IMODE((lab.flags / "testers").stat().st_mode) == 0o711
+
+
+def test_a_site_that_caddy_refuses_leaves_the_one_before_it(lab: Lab) -> None:
+    site = lab.caddy.sites / "calendar-api.caddy"
+    before = site.read_text(encoding="utf-8")
+    bad = lab.proxy("configure", proxy_site={"address": ":0", "tls": "/no/such/cert /no/such/key"})
+    refused = lab.play(bad, fails=True)
+    assert "Caddy does not take the site" in refused.output
+    assert site.read_text(encoding="utf-8") == before
+    # Valid alone, but in conflict with another site: only the reload tells.
+    (lab.caddy.sites / "other.caddy").write_text(":1 {\n}\nbroken {\n\tno_such_directive\n}\n", encoding="utf-8")
+    refused = lab.play(lab.proxy("configure", proxy_site={"address": f":{lab.port}", "retry_after": 7}), fails=True)
+    assert "no_such_directive" in refused.output
+    assert site.read_text(encoding="utf-8") == before
+    (lab.caddy.sites / "other.caddy").unlink()
+    assert lab.play(lab.proxy("configure", proxy_site={"address": f":{lab.port}", "retry_after": 7})).changed > 0
+    # A site that was written while nobody told Caddy is told by the next run.
+    (lab.flags / "configured").unlink()
+    assert "Reload Caddy" in lab.play(lab.proxy("configure", proxy_site={"address": f":{lab.port}", "retry_after": 7})).output
+    assert ask(lab.port).status == 200
+
+
+def test_a_main_file_without_the_import_is_named(lab: Lab, tmp_path: Path) -> None:
+    elsewhere = {**lab.caddy.variables(), "config_dir": str(tmp_path / "sites")}
+    moved = [{**lab.upstreams[0], "loopback_port": free_port()}]
+    refused = lab.play(lab.proxy("configure", deploy_caddy=elsewhere, deploy_language="pt_BR", proxy_upstreams=moved), fails=True)
+    assert f"import {tmp_path}/sites/*.caddy" in refused.output
+    assert "Inclua esta linha" in refused.output
+    assert list((tmp_path / "sites").iterdir()) == []
+
+
+def test_check_mode_says_and_changes_nothing(lab: Lab) -> None:
+    before = {path: path.read_bytes() for path in lab.flags.rglob("*") if path.is_file()}
+    checked = lab.play(
+        lab.proxy("configure", proxy_site={"address": f":{lab.port}", "retry_after": 9}),
+        lab.proxy("switch", proxy_host_name="app1", proxy_slot="green"),
+        lab.proxy("maintenance_on", proxy_maintenance={"run_id": "r", "by": "ana"}),
+        lab.proxy("maintenance_off", proxy_maintenance_run_id="r"),
+        options=["--check", "--diff"],
+    )
+    assert checked.changed >= 3
+    assert "Retry-After 9" in checked.output
+    assert {path: path.read_bytes() for path in lab.flags.rglob("*") if path.is_file()} == before
+    assert ask(lab.port).headers["x-release"] == "app1-blue"
+
+
+def test_twenty_switches_lose_no_request(lab: Lab) -> None:
+    slots = ["green", "blue"] * 10
+    with Traffic(lab.port) as traffic:
+        wait_until(lambda: traffic.seen("app1-blue"), seconds=10, what="requests")
+        played = lab.play(lab.role("proxy", "caddy/switch.yml", loop=slots, proxy_host_name="app1", proxy_slot="{{ item }}"))
+    assert played.changed == 20
+    assert set(traffic.counts) == {"app1-blue", "app1-green"}, traffic.counts
+    assert traffic.counts.total() > 200
+    switched = lab.play(
+        lab.proxy("switch", proxy_host_name="app1", proxy_slot="green"),
+        lab.proxy("status"),
+        facts=["proxy_status"],
+    )
+    assert switched.facts["proxy_status"] == {"maintenance": {}, "slots": {"app1": "green"}}
+    assert ask(lab.port).headers["x-release"] == "app1-green"
+    assert lab.play(lab.proxy("switch", proxy_host_name="app1", proxy_slot="green")).changed == 0
+
+
+@pytest.mark.parametrize("body", [None, b"x" * 20000])
+def test_a_dead_host_is_skipped_and_comes_back(labs: dict[str, Lab], upstreams: dict[str, Upstream], body: bytes | None) -> None:
+    port = upstreams["app1-blue"].server_address[1]
+    upstreams["app1-blue"].close()
+    with Traffic(labs["fleet"].port, body) as traffic:
+        wait_until(lambda: traffic.counts["app2-blue"] > 200, seconds=20, what="the other host")
+        assert set(traffic.counts) == {"app2-blue"}, traffic.counts
+        upstreams["app1-blue"] = Upstream("app1-blue", port)
+        wait_until(lambda: traffic.seen("app1-blue"), seconds=20, what="the host that came back")
+    assert set(traffic.counts) == {"app1-blue", "app2-blue"}, traffic.counts
+
+
+def test_no_host_at_all_is_said_at_once(labs: dict[str, Lab], upstreams: dict[str, Upstream]) -> None:
+    ports = {name: upstreams[name].server_address[1] for name in ("app1-blue", "app2-blue")}
+    for name in ports:
+        upstreams[name].close()
+    started = time.monotonic()
+    assert ask(labs["fleet"].port).status in {502, 503}
+    assert time.monotonic() - started < 5
+    for name, port in ports.items():
+        upstreams[name] = Upstream(name, port)
+
+
+def test_a_broken_get_is_not_repeated(lab: Lab, upstreams: dict[str, Upstream]) -> None:
+    hits: list[str] = []
+
+    class Breaking(Handler):
+        def do_GET(self) -> None:
+            hits.append(self.path)
+            self.close_connection = True
+
+    port = upstreams["app1-blue"].server_address[1]
+    upstreams["app1-blue"].close()
+    upstreams["app1-blue"] = Upstream("app1-blue", port)
+    upstreams["app1-blue"].RequestHandlerClass = Breaking
+    assert ask(lab.port).status == 502
+    assert hits == ["/"]
+    upstreams["app1-blue"].RequestHandlerClass = Handler
+
+
+def test_what_the_application_learns_of_its_client(lab: Lab) -> None:
+    answer = ask(lab.port, headers=[("Host", "app.example.com"), ("X-Forwarded-For", "8.8.8.8"), ("X-Lastro-Tester", lab.token), ("X-Lastro-Fallback", "x")])
+    headers = {name.lower(): value for name, value in answer.json["headers"].items()}
+    assert headers["host"] == "app.example.com"
+    assert headers["x-forwarded-host"] == "app.example.com"
+    assert headers["x-forwarded-proto"] == "http"
+    # The client's own address, not what it says of itself.
+    assert headers["x-forwarded-for"].split(", ")[0] == "127.0.0.1"
+    assert "8.8.8.8" not in headers["x-forwarded-for"]
+    assert "x-lastro-tester" not in headers
+    assert "x-lastro-fallback" not in headers
+
+
+MESSAGE = 'Voltamos <b>logo</b> & "bem" {{ 7 * 7 }} ${x}'
+
+
+def test_maintenance_for_users_health_and_testers(lab: Lab) -> None:
+    played = lab.play(
+        lab.proxy("maintenance_on", proxy_maintenance={"run_id": "run-1", "by": "ana", "message": MESSAGE, "until": "22:30", "language": "pt_BR"}),
+        lab.proxy("status"),
+        facts=["proxy_in_flight", "proxy_status"],
+    )
+    assert played.facts["proxy_in_flight"] == 0
+    maintenance = played.facts["proxy_status"]["maintenance"]
+    assert {**maintenance, "since": ""} == {"on": True, "run_id": "run-1", "by": "ana", "message": MESSAGE, "until": "22:30", "since": ""}
+    for method, headers in (("GET", []), ("POST", []), ("GET", [("If-Modified-Since", "Fri, 01 Jan 2100 00:00:00 GMT"), ("Range", "bytes=0-3")])):
+        page = ask(lab.port, "/any/../path?x=1", method=method, headers=headers, body=b"y" * 5000 if method == "POST" else None)
+        assert page.status == 503
+        assert page.headers["retry-after"] == "30"
+        assert page.headers["cache-control"] == "no-store"
+        assert page.headers["content-type"].startswith("text/html")
+        text = page.body.decode()
+        assert '<html lang="pt-BR">' in text
+        assert "Voltamos &lt;b&gt;logo&lt;/b&gt; &amp; &#34;bem&#34; {{ 7 * 7 }} ${x}" in text
+        assert "22:30" in text
+    head = ask(lab.port, method="HEAD")
+    assert (head.status, head.body) == (503, b"")
+    document = ask(lab.port, "/api", headers=[("Accept", "text/plain, application/json")])
+    assert document.status == 503
+    assert document.headers["content-type"].startswith("application/json")
+    assert document.json == {"error": "maintenance", "title": "Voltamos já", "message": MESSAGE, "until": "22:30", "language": "pt-BR"}
+    health = ask(lab.port, "/health")
+    assert (health.status, health.body) == (200, b"ok")
+    assert "retry-after" not in health.headers
+    assert "x-release" not in health.headers
+    tester = ask(lab.port, "/health", headers=[("X-Lastro-Tester", lab.token)])
+    assert tester.headers["x-release"] == "app1-blue"
+    again = lab.play(lab.proxy("maintenance_on", proxy_maintenance={"run_id": "run-1", "by": "ana", "message": "other words"}))
+    assert again.changed == 0
+    off = lab.play(lab.proxy("maintenance_off", proxy_maintenance_run_id="run-1"), lab.proxy("status"), facts=["proxy_status", "proxy_maintenance_left"])
+    assert off.facts == {"proxy_status": {"maintenance": {}, "slots": {"app1": "blue"}}, "proxy_maintenance_left": {}}
+    assert ask(lab.port).status == 200
+    assert lab.play(lab.proxy("maintenance_off", proxy_maintenance_run_id="run-1")).changed == 0
+
+
+def test_only_the_token_itself_opens(lab: Lab) -> None:
+    lab.flag.touch()
+    assert ask(lab.port, headers=[("X-Lastro-Tester", lab.token)]).status == 200
+    forged: list[list[str]] = [
+        ["*"],
+        ["?" * 64],
+        [lab.token[:-1] + "*"],
+        [lab.token[:-1] + "?"],
+        [f"[{lab.token[0]}]{lab.token[1:]}"],
+        ["../testers/" + lab.token],
+        ["../configured"],
+        [".." + "/." * 40],
+        ["../pages/default.html"],
+        [lab.token + "/"],
+        [lab.token + "."],
+        [lab.token.upper() if lab.token.upper() != lab.token else "A" * 64],
+        [secrets.token_hex(32)],
+        [""],
+        # Joined with a comma these would be a pattern that fits every token.
+        ["*[", "a" * 64, "]*"],
+        ["*", secrets.token_hex(32)],
+    ]
+    for values in forged:
+        answer = ask(lab.port, headers=[("X-Lastro-Tester", value) for value in values])
+        assert answer.status == 503, values
+    # A new token, no reload: the old one is worth nothing.
+    new = secrets.token_urlsafe(32)
+    (lab.state / "tester").write_text(new, encoding="utf-8")
+    reloads = lab.caddy.log.read_text(encoding="utf-8").count("/load")
+    lab.play(lab.proxy("configure"))
+    assert lab.caddy.log.read_text(encoding="utf-8").count("/load") == reloads
+    assert ask(lab.port, headers=[("X-Lastro-Tester", lab.token)]).status == 503
+    assert ask(lab.port, headers=[("X-Lastro-Tester", new)]).status == 200
+    (lab.state / "tester").write_text("../../../etc/passwd-and-something-that-is-long-enough", encoding="utf-8")
+    assert "must hold 32 to 128" in lab.play(lab.proxy("configure"), fails=True).output
+    (lab.state / "tester").write_text(lab.token, encoding="utf-8")
+    lab.play(lab.proxy("configure"))
+
+
+@pytest.mark.parametrize("content", ["", "back soon, Ana", "{broken", '{"by": "Ana \\u00e1 \\"x\\"", "run_id": 7}', '{"run_id": "other", "by": "x"}'])
+def test_a_humans_maintenance_stays(lab: Lab, content: str) -> None:
+    lab.flag.write_text(content, encoding="utf-8")
+    played = lab.play(
+        lab.proxy("maintenance_on", proxy_maintenance={"run_id": "run-1", "by": "ci"}),
+        lab.proxy("maintenance_off", proxy_maintenance_run_id="run-1"),
+        lab.proxy("status"),
+        facts=["proxy_maintenance_left", "proxy_status"],
+    )
+    assert played.changed == 0
+    assert lab.flag.read_text(encoding="utf-8") == content
+    assert played.facts["proxy_maintenance_left"]["on"] is True
+    assert played.facts["proxy_status"]["maintenance"] == played.facts["proxy_maintenance_left"]
+    assert played.facts["proxy_maintenance_left"].get("by") == {'{"by"': 'Ana á "x"', '{"run': "x"}.get(content[:5])
+    assert "We will be right back" in ask(lab.port).body.decode()
+    lab.play(lab.proxy("maintenance_off", proxy_maintenance_run_id="run-1", proxy_maintenance_force=True))
+    assert ask(lab.port).status == 200
+
+
+def test_drain_waits_for_the_slow_request(lab: Lab, upstreams: dict[str, Upstream]) -> None:
+    blue = upstreams["app1-blue"]
+    port = blue.server_address[1]
+    answers: list[Answer] = []
+    slow = threading.Thread(target=lambda: answers.append(ask(lab.port, "/slow")))
+    slow.start()
+    assert blue.entered.wait(10)
+    assert lab.in_flight(port) == 1
+    drain = lab.proxy("drain", proxy_drain_address=f"127.0.0.1:{port}", proxy_drain_seconds=1)
+    played = lab.play(lab.proxy("switch", proxy_host_name="app1", proxy_slot="green"), drain, facts=["proxy_in_flight"])
+    assert played.facts["proxy_in_flight"] == 1
+    timer = threading.Timer(3, blue.release.set)
+    timer.start()
+    drained = lab.play(lab.proxy("drain", proxy_drain_address=f"127.0.0.1:{port}", proxy_drain_seconds=30), facts=["proxy_in_flight"])
+    assert blue.release.is_set()
+    assert drained.facts["proxy_in_flight"] == 0
+    slow.join()
+    assert (answers[0].status, answers[0].headers["x-release"]) == (200, "app1-blue")

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Any key, any column type, any text; token_encryption_info; and that no log shows a token."""
+
+from __future__ import annotations
+
+import base64
+import collections.abc
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.lastro.deploy.plugins.module_utils import _token_sql
+from ansible_collections.lastro.deploy.plugins.module_utils._postgres import parse_url
+from ansible_collections.lastro.deploy.plugins.module_utils._progress import silent
+from ansible_collections.lastro.deploy.plugins.module_utils._token_cipher import KeyRing
+from ansible_collections.lastro.deploy.plugins.module_utils._token_encryption import converge
+from ansible_collections.lastro.deploy.plugins.module_utils._token_sql import Row, Statements
+from demo.postgres import Postgres
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from .token_table import KEY, OTHER_KEY, Credentials, ModuleRun, opened, options, table_of, text_of
+
+ROOT = Path(__file__).parents[2]
+TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+
+
+@pytest.fixture
+def credentials(database: str) -> collections.abc.Iterator[Credentials]:
+    table = Credentials(database)
+    yield table
+    table.connection.close()
+
+
+@pytest.fixture
+def run(database: str, capsys: pytest.CaptureFixture[str]) -> ModuleRun:
+    return ModuleRun(database, capsys)
+
+
+@pytest.mark.parametrize(
+    ("columns", "values", "given"),
+    [
+        ("id uuid PRIMARY KEY", "md5(n::text)::uuid", None),
+        ("id text PRIMARY KEY", "E'q\"uo\\\\te'', {' || n || '}'", None),
+        ('"Id, 1" varchar(40) COLLATE "C" PRIMARY KEY', "md5(n::text)", None),
+        ("version text, k0 int, PRIMARY KEY (version, k0)", "'t' || n % 3, n", None),
+        ("a int, b uuid, source text, PRIMARY KEY (a, b, source)", "n % 7, md5(n::text)::uuid, 's' || n", None),
+        ("id serial PRIMARY KEY, mail text NOT NULL UNIQUE", "n, 'm' || n", ["mail"]),
+        ("at timestamptz NOT NULL, UNIQUE (at)", "timestamptz '2026-01-01' + n * interval '1.5 s'", ["at"]),
+    ],
+)
+def test_any_key_works(credentials: Credentials, run: ModuleRun, columns: str, values: str, given: list[str] | None) -> None:
+    credentials.sql(f"CREATE TABLE credentials ({columns}, token text, token_encrypted bytea, token_nonce bytea)")
+    credentials.sql(f"INSERT INTO credentials SELECT {values}, 'token-' || n FROM generate_series(1, 100) n")
+    for state, figure in (("encrypted", "encrypted"), ("cleared", "cleared"), ("decrypted", "decrypted")):
+        result = run(state=state, key_columns=given, batch_size=7)
+        assert (result[figure], result["total"], result["verified"]) == (100, 100, 100)
+    rows = credentials.sql("SELECT token, token_encrypted, token_nonce FROM credentials")
+    assert sorted(token for token, *_ in rows) == sorted(f"token-{n}" for n in range(1, 101))
+    assert all(opened(ciphertext, nonce) == token for token, ciphertext, nonce in rows)
+
+
+def test_composite_keys_are_shown_with_all_their_parts(credentials: Credentials, run: ModuleRun) -> None:
+    credentials.sql("CREATE TABLE credentials (a int, b text, token text, token_encrypted bytea, token_nonce bytea, PRIMARY KEY (a, b))")
+    credentials.sql("INSERT INTO credentials VALUES (1, 'x', 't', '\\x00', '\\x00')")
+    assert run()["failures"]["keys"]["corrupt"] == ["1, x"]
+
+
+@pytest.mark.parametrize("column_type", ["base64", "base64url", "hex"])
+def test_text_columns_hold_the_encoding_that_is_asked_for(credentials: Credentials, run: ModuleRun, column_type: str) -> None:
+    credentials.sql('CREATE SCHEMA app CREATE TABLE "Grants" (id int PRIMARY KEY, secret varchar(80), ct text, nn varchar(40))')
+    credentials.sql("INSERT INTO app.\"Grants\" SELECT n, 'token-' || n FROM generate_series(1, 50) n")
+    names: dict[str, Any] = {"schema": "app", "table": "Grants", "source": "secret", "ciphertext": "ct", "nonce": "nn", "column_type": column_type}
+    assert run(**names)["encrypted"] == 50
+    read = {"base64": base64.standard_b64decode, "base64url": base64.urlsafe_b64decode, "hex": bytes.fromhex}[column_type]
+    rows = credentials.sql('SELECT secret, ct, nn FROM app."Grants"')
+    assert all(opened(read(ct), read(nn)) == secret for secret, ct, nn in rows)
+    assert run(**names)["changed"] is False
+    assert run(**names, state="cleared")["cleared"] == 50
+    assert run(**names, state="decrypted")["decrypted"] == 50
+    assert sorted(credentials.sql('SELECT secret, ct, nn FROM app."Grants"')) == sorted(rows)
+
+
+def test_a_partitioned_table_and_a_domain_work(credentials: Credentials, run: ModuleRun) -> None:
+    credentials.sql("CREATE DOMAIN secret AS text")
+    credentials.sql("CREATE TABLE credentials (id int PRIMARY KEY, token secret, token_encrypted bytea, token_nonce bytea) PARTITION BY RANGE (id)")
+    credentials.sql("CREATE TABLE c1 PARTITION OF credentials FOR VALUES FROM (0) TO (50)")
+    credentials.sql("CREATE TABLE c2 PARTITION OF credentials FOR VALUES FROM (50) TO (500)")
+    credentials.sql("INSERT INTO credentials SELECT n, 'token-' || n FROM generate_series(1, 100) n")
+    assert run(batch_size=30)["verified"] == 100
+    credentials.sql("UPDATE credentials SET token = 'changed' WHERE id = 60")
+    assert run()["encrypted"] == 1
+    assert run(state="cleared")["cleared"] == 100
+    assert run(state="decrypted")["decrypted"] == 100
+    assert credentials.stale() == []
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.dictionaries(TEXTS, TEXTS | st.none(), max_size=12), batch_size=st.integers(1, 5))
+def test_any_text_under_any_key_comes_back(credentials: Credentials, data: dict[str, str | None], batch_size: int) -> None:
+    credentials.sql("DROP TABLE IF EXISTS credentials")
+    credentials.sql("CREATE TABLE credentials (id text PRIMARY KEY, token text, token_encrypted bytea, token_nonce bytea)")
+    for key, token in data.items():
+        credentials.sql("INSERT INTO credentials VALUES (%s, %s)", key, token)
+    for state in ("encrypted", "cleared", "decrypted"):
+        result = converge(parse_url(credentials.url), options(state=state, batch_size=batch_size, accept_encrypted_looking=True), progress=silent)
+        assert (result["total"], result["verified"], result["clear_left"]) == (len(data), sum(token is not None for token in data.values()), 0)
+    assert {key: token for key, token, *_ in credentials.rows()} == data
+    assert credentials.stale() == []
+
+
+def test_a_page_of_large_values_is_short(credentials: Credentials, monkeypatch: pytest.MonkeyPatch) -> None:
+    credentials.create(0)
+    credentials.sql("INSERT INTO credentials (token) SELECT repeat('x', 100000) FROM generate_series(1, 10)")
+    monkeypatch.setattr(_token_sql, "PAGE_BYTES", 250_000)
+    with credentials.connection.cursor() as cursor:
+        statements = Statements(table_of(cursor))
+        first = statements.page(cursor, "pending", 1000)
+        assert [row.key for row in first] == [("1",), ("2",), ("3",)]
+        monkeypatch.setattr(_token_sql, "PAGE_BYTES", 1)
+        assert [row.key for row in statements.page(cursor, "pending", 1000, after=("3",))] == [("4",)]
+    assert converge(parse_url(credentials.url), options(), progress=silent)["verified"] == 10
+    assert credentials.stale() == []
+
+
+def test_a_row_that_changed_after_it_was_read_is_not_written(credentials: Credentials) -> None:
+    credentials.create(3)
+    with credentials.connection.cursor() as cursor:
+        statements = Statements(table_of(cursor))
+        rows: list[Row] = statements.page(cursor, "pending", 10)
+        credentials.sql("UPDATE credentials SET token = 'newer' WHERE id = 2")
+        credentials.sql("DELETE FROM credentials WHERE id = 3")
+        assert statements.write_sealed(cursor, rows, KeyRing([KEY]).encrypt([row.source or "" for row in rows])) == 1
+        assert statements.clear_source(cursor, rows) == 0
+    assert credentials.sql("SELECT id, token, token_encrypted IS NULL FROM credentials WHERE id = 2") == [(2, "newer", True)]
+
+
+def test_info_counts_and_verifies_without_changing_anything(credentials: Credentials, run: ModuleRun) -> None:
+    credentials.create(400)
+    fresh = run.info(encryption_keys=None)
+    assert [fresh[name] for name in ("changed", "total", "already", "clear_left", "verified", "guard_trigger")] == [False, 400, 0, 400, 0, False]
+    assert run.info(verify="sample")["verified"] == 0
+    run()
+    credentials.sql("UPDATE credentials SET token = NULL, token_encrypted = NULL, token_nonce = NULL WHERE id = 9")
+    before = credentials.rows()
+    sample = run.info(verify="sample")
+    assert 200 <= sample["verified"] <= 399
+    everything = run.info(verify="all")
+    assert [everything[name] for name in ("total", "null_rows", "verified", "already", "clear_left", "clear_values")] == [400, 1, 399, 399, 0, 399]
+    assert everything["rows_per_second"] > 0
+    wrong = run.info(verify="all", encryption_keys=[text_of(OTHER_KEY)])
+    assert (wrong["failures"]["wrong_key"], wrong["clear_left"]) == (399, 399)
+    assert len(wrong["failures"]["keys"]["wrong_key"]) == 10
+    assert "No key is given" in run.info(verify="all", encryption_keys=None)["msg"]
+    assert credentials.rows() == before
+
+
+def test_no_clear_token_reaches_the_servers_log(credentials: Credentials, run: ModuleRun, postgres: Postgres, database: str) -> None:
+    credentials.create(1000)
+    tokens = [str(token) for _key, token, *_ in credentials.rows()]
+    name = database.rpartition("/")[2]
+    for setting in ("log_min_duration_statement = 0", "log_statement = 'all'", "log_lock_waits = on"):
+        credentials.sql(f'ALTER DATABASE "{name}" SET {setting}')
+    start = postgres.log.stat().st_size
+    results = [run(state="prepared"), run(), run(state="cleared"), run(state="decrypted"), run.info(verify="all"), run(guard_trigger=False)]
+    with postgres.log.open("rb") as stream:
+        stream.seek(start)
+        log = stream.read().decode(errors="replace")
+    # The log does show the work.
+    for statement in ("CREATE TRIGGER", 'SET "token_encrypted" = v.sealed', 'SET "token" = NULL', "COPY pg_temp.lastro_tokens FROM STDIN", "DROP TRIGGER"):
+        assert statement in log
+    assert [token for token in tokens if token in log] == []
+    assert [token for token in tokens if token in json.dumps(results)] == []
+    assert credentials.stale() == []

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A table of tokens and the application beside it, for the tests of token_encryption."""
+
+from __future__ import annotations
+
+import base64
+import collections.abc
+import contextlib
+import dataclasses
+import json
+import os
+import random
+import threading
+import types
+from typing import Any
+
+import psycopg2
+import pytest
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.lastro.deploy.plugins.module_utils._token_columns import Table, names_from_params, read_table
+from ansible_collections.lastro.deploy.plugins.module_utils._token_encryption import Options
+from ansible_collections.lastro.deploy.plugins.modules import token_encryption, token_encryption_info
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
+
+Row4 = tuple[Any, str | None, bytes | None, bytes | None]
+KEY, OTHER_KEY = os.urandom(32), os.urandom(32)
+COLUMNS: dict[str, object] = {"schema": "public", "table": "credentials", "source": "token", "ciphertext": "token_encrypted", "nonce": "token_nonce"}
+
+
+def text_of(key: bytes) -> str:
+    return base64.urlsafe_b64encode(key).decode()
+
+
+def sealed(text: str, key: bytes = KEY) -> tuple[bytes, bytes]:
+    nonce = os.urandom(12)
+    return AESGCM(key).encrypt(nonce, text.encode(), None), nonce
+
+
+def opened(ciphertext: bytes | None, nonce: bytes | None, key: bytes = KEY) -> str | None:
+    """What the application reads, by cryptography alone."""
+    return None if ciphertext is None else AESGCM(key).decrypt(bytes(nonce or b""), bytes(ciphertext), None).decode()
+
+
+class Credentials:
+    """The table of the tests, seen by a session of its own."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.connection = self.connect()
+
+    def connect(self) -> Connection:
+        connection = psycopg2.connect(self.url)
+        connection.autocommit = True
+        return connection
+
+    def sql(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(statement, values or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def create(self, rows: int) -> None:
+        self.sql("CREATE TABLE credentials (id serial PRIMARY KEY, token text, token_encrypted bytea, token_nonce bytea)")
+        self.sql("INSERT INTO credentials (token) SELECT 'token-' || n || '-' || md5(n::text) FROM generate_series(1, %s) n", rows)
+
+    def rows(self) -> list[Row4]:
+        """Key, clear text, ciphertext and nonce; the key is whatever type the table gives it."""
+        return [tuple(row) for row in self.sql("SELECT id, token, token_encrypted, token_nonce FROM credentials ORDER BY id")]
+
+    def stale(self) -> list[Any]:
+        """Rows that do not decrypt to their clear text."""
+        stale = []
+        for key, token, ciphertext, nonce in self.rows():
+            try:
+                right = opened(ciphertext, nonce) == token
+            except InvalidTag:
+                right = False
+            if not right:
+                stale.append(key)
+        return stale
+
+    def triggers(self) -> list[str]:
+        return [row[0] for row in self.sql("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1")]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModuleRun:
+    """Runs a module in this process, as Ansible would, and returns its JSON."""
+
+    database: str
+    capsys: pytest.CaptureFixture[str]
+
+    def __call__(self, module: types.ModuleType = token_encryption, *, check: bool = False, **options: object) -> dict[str, Any]:
+        arguments = {"database_url": self.database, "table": "credentials", "encryption_keys": [text_of(KEY)], **options, "_ansible_check_mode": check}
+        with patch_module_args({name: value for name, value in arguments.items() if value is not None}), pytest.raises(SystemExit):
+            module.main()
+        output = self.capsys.readouterr()
+        assert text_of(KEY) not in output.out + output.err
+        result: dict[str, Any] = json.loads(output.out)
+        result.pop("invocation", None)
+        return result
+
+    def info(self, **options: object) -> dict[str, Any]:
+        """The same for token_encryption_info."""
+        return self(token_encryption_info, check=False, **options)
+
+
+def options(*, check_mode: bool = False, **given: object) -> Options:
+    own = {"state": "encrypted", "guard_trigger": True, "batch_size": 1000, "pause": 0.0, "lock_timeout": 2.0, "accept_encrypted_looking": False}
+    named = {"application_name": "lastro.deploy tokens", "encryption_keys": [text_of(KEY)]}
+    return Options.from_params({**COLUMNS, **own, **named, **given}, check_mode=check_mode)
+
+
+def table_of(cursor: Cursor) -> Table:
+    return read_table(cursor, names_from_params(COLUMNS))
+
+
+@contextlib.contextmanager
+def application(credentials: Credentials, *, both: bool, seed: int) -> collections.abc.Iterator[list[int]]:
+    """An application that changes random tokens of 5,000 all the time; the list's length is the number of its writes."""
+    written: list[int] = []
+    stop, warm = threading.Event(), threading.Event()
+
+    def write() -> None:
+        choose = random.Random(seed)
+        connection = credentials.connect()
+        with connection.cursor() as cursor:
+            while not stop.is_set():
+                key, text = choose.randint(1, 5000), f"written-{len(written)}"
+                if both:
+                    cursor.execute("UPDATE credentials SET token = %s, token_encrypted = %s, token_nonce = %s WHERE id = %s", (text, *sealed(text), key))
+                else:
+                    cursor.execute("UPDATE credentials SET token = %s WHERE id = %s", (text, key))
+                written.append(key)
+                if len(written) == 50:
+                    warm.set()
+        connection.close()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        assert warm.wait(30)
+        yield written
+    finally:
+        stop.set()
+        thread.join()
