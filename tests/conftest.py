@@ -29,6 +29,8 @@ hypothesis.settings.load_profile("lastro")
 def pytest_configure(config: pytest.Config) -> None:
     """One seed for everything random, hypothesis and started programs included."""
     os.environ["LASTRO_SEED"] = str(SEED)
+    # ansible-playbook ends by killing its workers; these first write what they have covered.
+    os.environ.update(ANSIBLE_WORKER_SHUTDOWN_POLL_COUNT="200", ANSIBLE_WORKER_SHUTDOWN_POLL_DELAY="0.05")
     if config.option.hypothesis_seed is None:
         config.option.hypothesis_seed = str(SEED)
 

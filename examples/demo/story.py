@@ -53,7 +53,7 @@ def deploy(world: World, release: str, *arguments: str, **changes: str) -> Run:
 
 def journals(world: World) -> list[Path]:
     """The journals of all runs, oldest first."""
-    return sorted(path for path in (world.home / "state" / "runs").glob("*.jsonl") if not path.name.endswith(".samples.jsonl"))
+    return sorted(path for path in (world.home / "state" / "runs").glob("*.jsonl"))
 
 
 def newest_outcome(world: World) -> str:

@@ -100,7 +100,7 @@ def losses(steps: t.Sequence[Pending], watch: Watch, *, version_table: str) -> l
     found = []
     renamed = any(rules.renames(one.sql) for one in steps)
     for one in steps:
-        if one.rules_of("contract") == ["unrenderable"]:
+        if "unrenderable" in one.rules_of("contract"):
             found.append({"revision": one.revision, "what": "its downgrade cannot be rendered as SQL"})
         for loss in rules.losses(one.revision, one.sql, version_table=version_table):
             holds = watch.holds_rows(loss)
@@ -174,20 +174,20 @@ def migrate(child: Child, run: Run, request: Message, *, until: float, deadline:
     try:
         answer = child.ask(request, until=until, on_event=run.hear, tick=run.tick)
     except TimeoutError:
+        child.kill()
         what = "another migration held the lock" if run.waiting else f"revision {run.revision or '-'} ran"
-        raise _stopped(errors.deadline_passed(deadline, what), child, run, relation) from None
+        raise _stopped(errors.deadline_passed(deadline, what), run, relation) from None
     except LastroError as error:
-        raise _stopped(error, child, run, relation) from error
+        raise _stopped(error, run, relation) from error
     run.repaired, relation = answer["repaired"], answer["relation"]
     after = run.watch.heads(relation)
     if after != answer["expected"]:
-        raise _stopped(errors.not_there(answer["expected"], after or []), child, run, relation)
+        raise _stopped(errors.not_there(answer["expected"], after or []), run, relation)
     return run.facts(after)
 
 
-def _stopped(error: LastroError, child: Child, run: Run, relation: t.Sequence[str]) -> LastroError:
+def _stopped(error: LastroError, run: Run, relation: t.Sequence[str]) -> LastroError:
     """*error* with the facts, when nothing of the migration runs any more; a lock error names who held it."""
-    child.kill()
     run.watch.end_session()
     found = run.watch.found()
     blamed = found and (error.facts.get("sqlstate") in ("55P03", "40P01") or error.facts.get("code") == "deadline")

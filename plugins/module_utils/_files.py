@@ -5,10 +5,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import typing as t
 from pathlib import Path
+
+from ._errors import LastroError, Text
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> t.Iterator[None]:
+    """Raises LastroError that names *path* where the work inside meets a full or read-only disk, or missing rights."""
+    try:
+        yield
+    except OSError as error:
+        raise LastroError(
+            f"{path} cannot be written: {error.strerror or error}.",
+            remedy=Text(
+                en="Free some space on that disk, or correct the directory's owner and mode, and run the command again.",
+                pt_BR="Libere espaço nesse disco, ou corrija o dono e o modo do diretório, e execute o comando de novo.",
+            ),
+        ) from error
 
 
 def fsync_directory(directory: Path) -> None:
@@ -38,21 +56,27 @@ def write_atomic(path: Path, content: bytes, *, mode: int = 0o600) -> None:
 
 
 def append_line(path: Path, line: str, *, mode: int = 0o600) -> None:
-    """Append one line (without its newline) in a single write and fsync. Creates the file with *mode*.
+    """Append one line (without its newline) and fsync. Creates the file with *mode*. Raises OSError.
 
-    A line that an earlier crash left torn gets its newline first, so that it spoils itself alone.
+    A line that an earlier crash (or a full disk) left torn gets its newline first, so that it spoils itself alone.
     """
     new = not path.exists()
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, mode)
     try:
         size = os.fstat(descriptor).st_size
         torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-        os.write(descriptor, (b"\n" if torn else b"") + line.encode() + b"\n")
+        _write_all(descriptor, (b"\n" if torn else b"") + line.encode() + b"\n")
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
     if new:
         fsync_directory(path.parent)
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    # On a disk that fills up the first write is short; only the next one fails.
+    while content:
+        content = content[os.write(descriptor, content) :]
 
 
 def read_json_lines(path: Path) -> list[dict[str, t.Any]]:
@@ -74,4 +98,4 @@ def parse_json_lines(content: bytes) -> list[dict[str, t.Any]]:
     return records
 
 
-__all__ = ("append_line", "fsync_directory", "parse_json_lines", "read_json_lines", "write_atomic")
+__all__ = ("append_line", "fsync_directory", "parse_json_lines", "read_json_lines", "write_atomic", "writing")

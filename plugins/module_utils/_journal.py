@@ -15,8 +15,7 @@ import typing as t
 from pathlib import Path
 
 from ._clock import Now, from_text, to_text, utc_now
-from ._errors import LastroError, Text
-from ._files import append_line, read_json_lines
+from ._files import append_line, read_json_lines, writing
 
 Record = dict[str, t.Any]
 
@@ -188,11 +187,14 @@ def verdict(records: t.Sequence[Record], phase: str, hosts: t.Sequence[str]) -> 
 
 
 def _merge(one: dict[str, t.Any], other: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Evidence of two hosts as one: counts add up, lists join, there is nothing to do where one host knows so."""
     merged = dict(one)
     for key, value in other.items():
         known = merged.get(key)
         if key in ("checks", "findings_count") and isinstance(known, int) and isinstance(value, int):
             merged[key] = known + value
+        elif key == "nothing_to_do":
+            merged[key] = bool(known or value)
         elif isinstance(known, list) and isinstance(value, list):
             merged[key] = known + [item for item in value if item not in known]
         else:
@@ -212,17 +214,9 @@ def append(state_dir: Path, run_id: str, record: Record, *, now: Now = utc_now) 
     """Write one record (its time is added) and return it. Raises LastroError on a full or read-only disk."""
     stamped = {"time": to_text(now()), **record}
     path = journal_file(state_dir, run_id)
-    try:
+    with writing(path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         append_line(path, json.dumps(stamped, sort_keys=True, ensure_ascii=False))
-    except OSError as error:
-        raise LastroError(
-            f"The journal {path} cannot be written: {error.strerror}.",
-            remedy=Text(
-                en="Free some space below deploy_state_dir on the primary host, or correct its owner, and run the command again.",
-                pt_BR="Libere espaço em deploy_state_dir no host primário, ou corrija o dono do diretório, e execute o comando de novo.",
-            ),
-        ) from error
     return stamped
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from . import _journal, _lock
 from ._clock import Now, utc_now
+from ._errors import LastroError, Text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +27,12 @@ class Call:
 
 
 def run(call: Call, *, now: Now = utc_now) -> dict[str, t.Any]:
-    """The module's result. Raises LastroError where the lease was lost or the disk is full."""
+    """The module's result. Raises LastroError where the lease was lost, the disk is full, or a record names no run."""
+    if call.record and not call.run_id:
+        raise LastroError(
+            "A record belongs to a run, and run_id is empty.",
+            remedy=Text(en="Name the run in run_id; the newest run can only be read.", pt_BR="Indique a execução em run_id; a mais nova só pode ser lida."),
+        )
     run_id = call.run_id or next(reversed(_journal.run_ids(call.state_dir)), "")
     if call.lease_seconds and call.write:
         _lock.renew(call.state_dir, run_id, call.lease_seconds, now=now)
@@ -44,7 +50,7 @@ def run(call: Call, *, now: Now = utc_now) -> dict[str, t.Any]:
     return {
         "changed": False,
         "wanted": wanted,
-        "record": record or {},
+        "record": record if record and wanted else {},
         "seconds": seconds,
         "run": {**dataclasses.asdict(state), "requests": list(state.requests), "sound": state.sound},
         "left_over": [one.run_id for one in before],
@@ -67,7 +73,10 @@ def _complete(call: Call, records: list[_journal.Record], now: Now) -> _journal.
 def _wanted(record: _journal.Record | None, state: _journal.RunState) -> bool:
     if not record or record.get("kind") != "intent":
         return True
-    return state.sound or record["phase"] in _journal.ALWAYS
+    if not state.sound:
+        return record["phase"] in _journal.ALWAYS
+    # What preflight found to be there already is only closed; there is nothing to do and nothing to take back.
+    return not state.evidence.get("preflight", {}).get("nothing_to_do") or record["phase"] == "close"
 
 
 __all__ = ("Call", "run")

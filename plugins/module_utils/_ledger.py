@@ -11,7 +11,8 @@ import typing as t
 from pathlib import Path
 
 from ._clock import Now, to_text, utc_now
-from ._files import write_atomic
+from ._errors import LastroError, Text
+from ._files import write_atomic, writing
 
 STATES = ("unfinished", "good", "bad")
 
@@ -50,13 +51,13 @@ class Ledger:
     def prunable(self, keep: int) -> tuple[str, ...]:
         """Releases that may be removed: only *keep* verified ones stay besides the live and the last good one.
 
-        Bad and unfinished ones go when a verified one is newer, so that the evidence of a failure outlives it.
+        Bad and unfinished ones go once a good one was recorded after them, so that a failure's evidence outlives the failure.
         """
         last = self.last_good()
         pinned = {self.live, last.id if last else ""}
         good = sorted((release for release in self.releases if release.state == "good"), key=lambda release: release.verified, reverse=True)
         kept = pinned | {release.id for release in good[:keep]}
-        newest = good[0].verified if good else ""
+        newest = max((release.recorded for release in good), default="")
         return tuple(
             release.id
             for release in self.releases
@@ -65,18 +66,28 @@ class Ledger:
 
 
 def load(path: Path) -> Ledger:
-    """The ledger in *path*; an empty one where there is no file."""
+    """The ledger in *path*; an empty one where there is no file. Raises LastroError where it cannot be understood."""
     if not path.exists():
         return Ledger()
-    content = json.loads(path.read_text(encoding="utf-8"))
-    releases = tuple(Release(**{**entry, "revisions": tuple(entry.get("revisions", ()))}) for entry in content["releases"])
-    return Ledger(releases=releases, live=content.get("live", ""))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        releases = tuple(Release(**{**entry, "revisions": tuple(entry.get("revisions", ()))}) for entry in content["releases"])
+        return Ledger(releases=releases, live=content.get("live", ""))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise LastroError(
+            f"The ledger {path} is damaged, or a newer version of the collection wrote it.",
+            remedy=Text(
+                en="Run the newer version of the collection, or put the file back from a backup of that host.",
+                pt_BR="Execute a versão mais nova da coleção, ou recupere o arquivo de um backup desse host.",
+            ),
+        ) from None
 
 
 def save(path: Path, ledger: Ledger) -> None:
-    """Write the ledger so that a crash leaves the old or the new one."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_atomic(path, json.dumps(as_dict(ledger), indent=1).encode())
+    """Write the ledger so that a crash leaves the old or the new one. Raises LastroError on a full or read-only disk."""
+    with writing(path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomic(path, json.dumps(as_dict(ledger), indent=1).encode())
 
 
 def as_dict(ledger: Ledger) -> dict[str, t.Any]:

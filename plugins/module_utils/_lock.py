@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ._clock import Now, from_text, to_text, utc_now
 from ._errors import LastroError, Text
-from ._files import fsync_directory, write_atomic
+from ._files import fsync_directory, write_atomic, writing
 
 Holder = dict[str, t.Any]
 """{run_id, actor, reason, controller: {machine, pid, started}, since, expires_at}; {} where nobody holds the lock."""
@@ -53,9 +53,9 @@ def may_take(holder: Holder, request: Request, now: datetime.datetime) -> bool:
 def take(state_dir: Path, request: Request, *, now: Now = utc_now, write: bool = True) -> tuple[Holder, Holder]:
     """Take the lock or renew one's own; (new holder, the other run that it was taken from or {}).
 
-    Raises LastroError with the fact ``holder`` where somebody else has it.
+    Raises LastroError with the fact ``holder`` where somebody else has it, and where the disk is full.
     """
-    with _guard(state_dir):
+    with _guard(state_dir, write=write):
         current = holder_of(state_dir)
         moment = now()
         if not may_take(current, request, moment):
@@ -72,11 +72,11 @@ def take(state_dir: Path, request: Request, *, now: Now = utc_now, write: bool =
         }
         if write:
             write_atomic(_file(state_dir), json.dumps(taken).encode())
-        return taken, {} if own else current
+        return taken, ({} if own else current)
 
 
 def renew(state_dir: Path, run_id: str, lease_seconds: int, *, now: Now = utc_now) -> Holder:
-    """Push the end of one's own lease. Raises LastroError where the lock is not one's own any more."""
+    """Push the end of one's own lease. Raises LastroError where the lock is not one's own any more, or the disk is full."""
     with _guard(state_dir):
         current = holder_of(state_dir)
         if not current or current["run_id"] != run_id:
@@ -95,7 +95,7 @@ def renew(state_dir: Path, run_id: str, lease_seconds: int, *, now: Now = utc_no
 
 def release(state_dir: Path, run_id: str, *, write: bool = True) -> bool:
     """Give one's own lock back; False where it is not (or no longer) one's own, which is left alone."""
-    with _guard(state_dir):
+    with _guard(state_dir, write=write):
         current = holder_of(state_dir)
         if not current or current["run_id"] != run_id:
             return False
@@ -111,7 +111,7 @@ def holder_of(state_dir: Path) -> Holder:
         holder = json.loads(_file(state_dir).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
-    return t.cast(Holder, holder)
+    return holder if isinstance(holder, dict) and {"run_id", "expires_at"} <= set(holder) else {}
 
 
 def held(holder: Holder) -> LastroError:
@@ -133,14 +133,19 @@ def _file(state_dir: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _guard(state_dir: Path) -> t.Iterator[None]:
-    state_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
-    descriptor = os.open(state_dir / "lock.guard", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+def _guard(state_dir: Path, *, write: bool = True) -> t.Iterator[None]:
+    """One process at a time inside; with write=False nobody is kept out, since nothing is changed."""
+    if not write:
         yield
-    finally:
-        os.close(descriptor)
+        return
+    with writing(_file(state_dir)):
+        state_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+        descriptor = os.open(state_dir / "lock.guard", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
 
 __all__ = ("Holder", "Request", "held", "holder_of", "may_take", "release", "renew", "take")

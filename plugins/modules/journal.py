@@ -11,7 +11,8 @@ short_description: Write to and read the journal of a run
 description:
   - The journal is an append-only file of JSON lines on the primary host, written before and after each phase.
   - Report, rollback, status and the next run read what happened from it, also after the controller was killed.
-  - An intent of a phase is written only while the run is sound; the phases rollback and close may always be entered.
+  - An intent of a phase is written only while the run is sound; the phases rollback and close may be entered by a failed one too.
+  - Once preflight has found that there is nothing to do, close is the only phase that is entered.
 extends_documentation_fragment: [lastro.deploy.attributes]
 attributes:
   idempotent:
@@ -30,7 +31,7 @@ options:
     default: ''
   record:
     description:
-      - The record to write, without its time. Its C(kind) is one of opened, intent, result, verdict, request, decision, outcome.
+      - The record to write, without its time. Its C(kind) is one of opened, intent, result, acknowledged, verdict, request, decision, outcome.
       - Without a record the journal is only read.
     type: dict
   hosts:
@@ -55,12 +56,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 wanted:
-  description: For an intent, whether the phase is to be done. False once the run has failed.
+  description: For an intent, whether the phase is to be done. False once the run has failed or preflight has found nothing to do.
   returned: always
   type: bool
 record:
-  description: The record as it was written.
-  returned: when a record was written
+  description: The record as it was written; empty where none was.
+  returned: always
   type: dict
 seconds:
   description: Time since the phase was entered.

@@ -19,7 +19,8 @@ description:
 options:
   state:
     description:
-      - V(prepared) checks table, key and columns, and puts the guard trigger in, or takes it out where O(guard_trigger=false). No row is written.
+      - V(prepared) checks the table and its columns, and puts the guard trigger in, or takes it out where O(guard_trigger=false). No row is written
+        and no key is needed.
       - V(encrypted) encrypts what has clear text and no ciphertext. The clear text stays.
       - V(cleared) sets the clear text NULL, row by row, where the ciphertext has just been decrypted to the same text.
       - V(decrypted) is the undo. It writes the decrypted text to rows whose clear text is NULL or differs. The ciphertext stays.
@@ -68,24 +69,24 @@ author:
 EXAMPLES = r"""
 - name: Encrypt the tokens, and cover the release that still writes clear text
   lastro.deploy.token_encryption:
-    environment_file: /opt/calendar-api/env/r2
+    environment_file: /opt/calendar-api/env/r2.env
     table: credentials
 
 - name: When its last process has stopped, encrypt the rest and take the trigger out
   lastro.deploy.token_encryption:
-    environment_file: /opt/calendar-api/env/r2
+    environment_file: /opt/calendar-api/env/r2.env
     table: credentials
     guard_trigger: false
 
 - name: Set the clear text NULL
   lastro.deploy.token_encryption:
-    environment_file: /opt/calendar-api/env/r2
+    environment_file: /opt/calendar-api/env/r2.env
     table: credentials
     state: cleared
 
 - name: Write it back for the release that knows only clear text
   lastro.deploy.token_encryption:
-    environment_file: /opt/calendar-api/env/r2
+    environment_file: /opt/calendar-api/env/r2.env
     table: credentials
     state: decrypted
 """

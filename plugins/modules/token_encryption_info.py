@@ -34,12 +34,12 @@ author:
 EXAMPLES = r"""
 - name: Look how far the encryption is
   lastro.deploy.token_encryption_info:
-    environment_file: /opt/calendar-api/env/r2
+    environment_file: /opt/calendar-api/env/r2.env
     table: credentials
 
 - name: Decrypt and compare every row
   lastro.deploy.token_encryption_info:
-    environment_file: /opt/calendar-api/env/r2
+    environment_file: /opt/calendar-api/env/r2.env
     table: credentials
     verify: all
   register: tokens

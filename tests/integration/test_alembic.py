@@ -1,133 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""alembic and alembic_info against a real server and a real project: a chain of eight revisions."""
+"""alembic and alembic_info on a real server: where the database stands, up, down, phases, check mode."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
-import os
-import signal
-import subprocess
-import sys
-import threading
-import time
 import typing as t
 from pathlib import Path
 
 import psycopg2
 import pytest
-from ansible.module_utils.testing import patch_module_args
-from ansible_collections.lastro.deploy.plugins.modules import alembic, alembic_info
 
-INI = "[alembic]\nscript_location = %(here)s/migrations\nprepend_sys_path = .\n"
-ENV = """
-import os
-from alembic import context
-from sqlalchemy import create_engine, pool
-url = context.config.get_main_option("sqlalchemy.url")
-assert os.environ["DATABASE_URL"].split("://")[1] == url.split("://")[1]
-if context.is_offline_mode():
-    context.configure(url=url, literal_binds=True)
-    with context.begin_transaction():
-        context.run_migrations()
-else:
-    with create_engine(url, poolclass=pool.NullPool).connect() as connection:
-        context.configure(connection=connection)
-        with context.begin_transaction():
-            context.run_migrations()
-"""
-REVISION = """
-import time
-import sqlalchemy as sa
-from alembic import op
-revision = {name!r}
-down_revision = {down!r}
-def upgrade():
-    {upgrade}
-def downgrade():
-    {downgrade}
-"""
-CONCURRENT = "with op.get_context().autocommit_block():\n        "
-CHAIN = {
-    "r1": (
-        "op.create_table('users', sa.Column('id', sa.Integer, primary_key=True), sa.Column('email', sa.Text), sa.Column('token', sa.Text))",
-        "op.drop_table('users')",
-    ),
-    "r2": (
-        "op.create_table('notes', sa.Column('id', sa.Integer, primary_key=True)); op.create_index('ix_notes', 'notes', ['id'])",
-        "op.drop_table('notes')",
-    ),
-    "r3": ("op.add_column('users', sa.Column('name', sa.Text))", "op.drop_column('users', 'name')"),
-    "r4": (
-        CONCURRENT + "op.create_index('uq_email', 'users', ['email'], unique=True, postgresql_concurrently=True)",
-        CONCURRENT + "op.drop_index('uq_email', table_name='users', postgresql_concurrently=True)",
-    ),
-    "r5": (
-        "op.execute('ALTER TABLE users ADD CONSTRAINT uq_email UNIQUE USING INDEX uq_email')",
-        "op.execute('ALTER TABLE users DROP CONSTRAINT uq_email');" + "op.create_index('uq_email', 'users', ['email'], unique=True)",
-    ),
-    "r6": ("op.add_column('users', sa.Column('token_encrypted', sa.LargeBinary))", "op.drop_column('users', 'token_encrypted')"),
-    "r7": ("op.execute(\"UPDATE users SET name = 'none; so far' WHERE name IS NULL\")", "op.execute('UPDATE users SET name = NULL')"),
-    "r8": ("op.drop_column('users', 'token')", "op.add_column('users', sa.Column('token', sa.Text))"),
-}
-
-
-@dataclasses.dataclass
-class App:
-    """An application's release with its migrations, and the database."""
-
-    directory: Path
-    url: str
-
-    @classmethod
-    def create(cls, directory: Path, url: str, chain: dict[str, tuple[str, str]] = CHAIN) -> App:
-        (directory / "migrations" / "versions").mkdir(parents=True)
-        (directory / "alembic.ini").write_text(INI)
-        (directory / "migrations" / "env.py").write_text(ENV)
-        app = cls(directory, url)
-        down: str | None = None
-        for name, (upgrade, downgrade) in chain.items():
-            app.revision(name, down, upgrade, downgrade)
-            down = name
-        return app
-
-    def revision(self, name: str, down: object, upgrade: str, downgrade: str) -> Path:
-        path = self.directory / "migrations" / "versions" / f"{name}.py"
-        path.write_text(f'"""message of {name}\n\nmore"""\n' + REVISION.format(name=name, down=down, upgrade=upgrade, downgrade=downgrade))
-        return path
-
-    def options(self, **options: object) -> dict[str, t.Any]:
-        named = {"database_url": self.url, "chdir": str(self.directory), "python": sys.executable, **options}
-        return {name: value for name, value in named.items() if value is not None}
-
-    def rows(self, query: str) -> list[tuple[t.Any, ...]]:
-        with contextlib.closing(psycopg2.connect(self.url)) as connection, connection, connection.cursor() as cursor:
-            cursor.execute(query)
-            return cursor.fetchall() if cursor.description else []
-
-    def files(self) -> set[str]:
-        return {str(path) for path in self.directory.rglob("*")}
-
-
-class Modules:
-    """The two modules, called in process."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
-
-    def _call(self, main: t.Callable[[], None], options: dict[str, t.Any], *, check: bool, fails: bool) -> dict[str, t.Any]:
-        with patch_module_args({**options, "_ansible_check_mode": check, "_ansible_diff": True}), pytest.raises(SystemExit):
-            main()
-        result: dict[str, t.Any] = json.loads(self._capsys.readouterr().out)
-        assert bool(result.get("failed")) == fails, result
-        return result
-
-    def alembic(self, app: App, *, check: bool = False, fails: bool = False, **options: object) -> dict[str, t.Any]:
-        return self._call(alembic.main, app.options(**options), check=check, fails=fails)
-
-    def info(self, app: App, *, check: bool = False, fails: bool = False, **options: object) -> dict[str, t.Any]:
-        return self._call(alembic_info.main, app.options(**options), check=check, fails=fails)
+from .alembic_project import CHAIN, CONCURRENT, ENV, App, Modules, names
 
 
 @pytest.fixture
@@ -138,10 +22,6 @@ def modules(capsys: pytest.CaptureFixture[str]) -> Modules:
 @pytest.fixture
 def app(tmp_path: Path, database: str) -> App:
     return App.create(tmp_path / "release", database)
-
-
-def names(entries: list[dict[str, t.Any]]) -> list[str]:
-    return [entry["revision"] for entry in entries]
 
 
 def test_info_on_an_empty_database(modules: Modules, app: App) -> None:
@@ -243,8 +123,8 @@ def test_database_ahead_unstamped_and_two_heads(modules: Modules, app: App) -> N
     assert (info["status"], info["unknown"], info["current"], info["pending"]) == ("database_ahead", ["r8"], ["r8"], [])
     assert (info["compatible"], info["reversible"], info["version_table"]) == (False, False, "public.alembic_version")
     assert names(modules.info(app, from_revision=["r5"])["pending"]) == ["r6", "r7"]
-    for options in ({}, {"state": "downgraded", "revision": "r7"}):
-        refused = modules.alembic(app, fails=True, **options)
+    for state, revision in (("upgraded", "heads"), ("downgraded", "r7")):
+        refused = modules.alembic(app, fails=True, state=state, revision=revision)
         assert (refused["code"], refused["unknown"]) == ("database_ahead", ["r8"])
     app.rows("DROP TABLE alembic_version")
     assert modules.info(app)["status"] == "unstamped"
@@ -270,7 +150,7 @@ def test_environment_file_with_percent_signs_and_no_secret_anywhere(modules: Mod
     file.write_text(f'DATABASE_URL="{url}"\nAPI_TOKEN="clear-token-value"\nSECRET_SALT=abc\n')
     env = app.directory / "migrations" / "env.py"
     env.write_text("import os\nassert os.environ['API_TOKEN'] == 'clear-token-value' and os.environ['PLAIN'] == '7'\n" + ENV)
-    options = {"database_url": None, "environment_file": str(file), "environment": {"PLAIN": 7}}
+    options: dict[str, t.Any] = {"database_url": None, "environment_file": str(file), "environment": {"PLAIN": 7}}
     result = modules.alembic(app, revision="r2", **options)
     assert result["after"] == ["r2"]
     env.write_text("import os\nraise ValueError(os.environ['DATABASE_URL'] + os.environ['DATABASE_URL'].replace('%', '%%') + os.environ['API_TOKEN'])\n")
@@ -281,144 +161,6 @@ def test_environment_file_with_percent_signs_and_no_secret_anywhere(modules: Mod
         assert word not in text
     assert "ValueError: ********" in broken["traceback_tail"][-1]
     app.rows(f"REASSIGN OWNED BY {role} TO postgres; DROP ROLE {role}")
-
-
-@contextlib.contextmanager
-def running(app: App, **options: object) -> t.Iterator[subprocess.Popen[bytes]]:
-    """The module alembic in a process of its own."""
-    program = (
-        "import json, sys; from ansible.module_utils.testing import patch_module_args\n"
-        "from ansible_collections.lastro.deploy.plugins.modules import alembic\n"
-        "with patch_module_args(json.loads(sys.stdin.readline())): alembic.main()"
-    )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
-    assert process.stdin is not None
-    process.stdin.write(json.dumps(app.options(**options)).encode() + b"\n")
-    process.stdin.flush()
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def finished(process: subprocess.Popen[bytes]) -> dict[str, t.Any]:
-    result: dict[str, t.Any] = json.loads(process.communicate(timeout=60)[0])
-    return result
-
-
-def until(condition: t.Callable[[], t.Any], seconds: float = 20) -> t.Any:  # noqa: ANN401
-    """What *condition* says once it says something."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
-        threading.Event().wait(0.02)
-    raise AssertionError("the condition was never met")
-
-
-def sessions(app: App, where: str) -> list[tuple[t.Any, ...]]:
-    return app.rows(
-        f"SELECT pid, query_start FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'lastro.deploy migrate' AND {where}"
-    )
-
-
-def test_two_at_once_apply_each_revision_once(app: App) -> None:
-    with contextlib.closing(psycopg2.connect(app.url)) as holder, holder.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(hashtext('alembic'), hashtext('alembic_version'))")
-        with running(app) as first, running(app) as second:
-            until(lambda: len(sessions(app, "query LIKE '%pg_try_advisory_lock%' OR query = 'COMMIT'")) == 2)
-            holder.close()
-            results = [finished(first), finished(second)]
-    assert sorted(names(results[0]["applied"]) + names(results[1]["applied"])) == list(CHAIN)
-    assert [result["after"] for result in results] == [["r8"], ["r8"]]
-    assert sorted(result["changed"] for result in results) == [False, True]
-
-
-def test_a_held_advisory_lock_is_named_at_the_deadline(modules: Modules, app: App) -> None:
-    with contextlib.closing(psycopg2.connect(app.url, application_name="colleague")) as holder, holder.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(hashtext('alembic'), hashtext('alembic_version'))")
-        result = modules.alembic(app, deadline=3, fails=True)
-    assert result["code"] == "deadline"
-    assert "another migration held the lock" in result["msg"]
-    assert "colleague" in result["msg"]
-    assert (result["changed"], result["applied"], result["after"]) == (False, [], [])
-    assert sessions(app, "true") == []
-
-
-def test_a_blocker_is_waited_for_then_named(modules: Modules, app: App) -> None:
-    modules.alembic(app, revision="r2")
-    with contextlib.closing(psycopg2.connect(app.url, application_name="psql of ana")) as holder, holder.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM users WHERE email = 'ana@example.org' OR id = 4711")
-        result = modules.alembic(app, lock_timeout="300ms", retries=2, retry_delay=0.05, fails=True)
-        assert (result["code"], result["sqlstate"], result["revision"], result["retried"]) == ("database", "55P03", "r3", 2)
-        assert (result["changed"], result["before"], result["after"]) == (False, ["r2"], ["r2"])
-        assert result["settings"]["lock_timeout"] == "300ms"
-        [blocker] = result["blockers"]
-        assert (blocker["application"], blocker["user"], blocker["state"]) == ("psql of ana", "postgres", "idle in transaction")
-        assert blocker["pid"] == holder.info.backend_pid
-        assert blocker["query"] == "SELECT COUNT(*) FROM USERS WHERE EMAIL = ? OR ID = ?"
-        assert "psql of ana" in result["msg"]
-        assert "blockers" in result["remedy"]["pt_BR"]
-        with running(app, lock_timeout="200ms", retries=50, retry_delay=0.05) as process:
-            waits = {until(lambda: sessions(app, "wait_event_type = 'Lock'"))[0][1]}
-            until(lambda: len(waits.update(row[1] for row in sessions(app, "wait_event_type = 'Lock'")) or waits) > 2)
-            holder.rollback()
-            result = finished(process)
-    assert (result["after"], names(result["applied"])) == (["r8"], [f"r{n}" for n in range(3, 9)])
-    assert result["retried"] >= 2
-    assert [one["application"] for one in result["blockers"]] == ["psql of ana"]
-
-
-SLEEPING = {**dict(list(CHAIN.items())[:3]), "slow": ("op.execute('CREATE TABLE half (id int)'); op.execute('SELECT pg_sleep(60)')", "op.drop_table('half')")}
-
-
-def sleeping(tmp_path: Path, database: str) -> App:
-    return App.create(tmp_path / "sleeping", database, SLEEPING)
-
-
-def awake(app: App) -> None:
-    app.revision("slow", "r3", "op.execute('CREATE TABLE half (id int)')", "op.drop_table('half')")
-
-
-@pytest.mark.parametrize("victim", ["child", "module", "backend"])
-def test_killed_in_the_middle_of_a_revision(modules: Modules, tmp_path: Path, database: str, victim: str) -> None:
-    app = sleeping(tmp_path, database)
-    with running(app) as process:
-        [(backend, _start)] = until(lambda: sessions(app, "query LIKE '%pg_sleep%' AND state = 'active'"))
-        [child] = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
-        assert "postgresql" not in Path(f"/proc/{child}/cmdline").read_text()
-        if victim == "backend":
-            app.rows(f"SELECT pg_terminate_backend({backend})")
-        else:
-            os.kill(child if victim == "child" else process.pid, signal.SIGKILL)
-        if victim == "module":
-            process.wait()
-        else:
-            result = finished(process)
-            assert result["failed"] is True
-            assert (result["changed"], result["after"], names(result["applied"])) == (True, ["r3"], ["r1", "r2", "r3"])
-            assert result["code"] == ("ended" if victim == "child" else "database")
-            assert sessions(app, "true") == []
-    until(lambda: not Path(f"/proc/{child}").exists() or "State:\tZ" in Path(f"/proc/{child}/status").read_text())
-    until(lambda: sessions(app, "true") == [], seconds=5)
-    awake(app)
-    again = modules.alembic(app)
-    assert (again["before"], again["after"], names(again["applied"])) == (["r3"], ["slow"], ["slow"])
-
-
-def test_the_deadline_ends_the_process_and_its_session(modules: Modules, tmp_path: Path, database: str) -> None:
-    app = sleeping(tmp_path, database)
-    result = modules.alembic(app, deadline=4, fails=True)
-    assert (result["code"], result["after"], names(result["applied"])) == ("deadline", ["r3"], ["r1", "r2", "r3"])
-    assert "revision slow ran" in result["msg"]
-    assert sessions(app, "true") == []
-    result = modules.alembic(app, statement_timeout="200ms", fails=True)
-    assert (result["sqlstate"], result["retried"], result["revision"]) == ("57014", 0, "slow")
-    assert "statement_timeout" in result["msg"]
-    assert app.rows("SELECT to_regclass('half')") == [(None,)]
 
 
 def test_an_interrupted_concurrent_build_is_reported_and_repaired(modules: Modules, app: App) -> None:
@@ -503,117 +245,3 @@ def test_a_downgrade_that_cannot_be_judged_or_undoes_nothing(modules: Modules, a
     refused = modules.alembic(app, state="downgraded", revision="r8", fails=True)
     assert refused["losses"] == [{"revision": "oneway", "what": "table u"}, {"revision": "read", "what": "its downgrade cannot be rendered as SQL"}]
     assert modules.alembic(app, state="downgraded", revision="r8", accept_loss=True)["after"] == ["r8"]
-
-
-def written(app: App, file: str, text: str) -> None:
-    (app.directory / file).write_text(text)
-
-
-def no_alembic(app: App) -> str:
-    path = app.directory / "python-without-alembic"
-    path.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')
-    path.chmod(0o755)
-    return str(path)
-
-
-SPOILED: dict[str, tuple[t.Callable[[App], dict[str, object]], str, str]] = {
-    "no alembic.ini": (lambda app: {"config": "missing.ini"}, "config", "missing.ini"),
-    "no directory": (lambda app: {"chdir": str(app.directory / "gone")}, "chdir", "gone"),
-    "no script_location": (lambda app: written(app, "alembic.ini", "[alembic]\nscript_location = nowhere\n") or {}, "config", "nowhere"),
-    "broken env.py": (lambda app: written(app, "migrations/env.py", "import no_such_app\n") or {}, "env", "no_such_app"),
-    "env.py that ends the process": (lambda app: written(app, "migrations/env.py", "raise SystemExit('bye')\n") or {}, "env", "SystemExit: bye"),
-    "env.py that runs nothing": (lambda app: written(app, "migrations/env.py", "import os\n") or {}, "env", "never calls"),
-    "env.py for another database": (
-        lambda app: written(app, "migrations/env.py", ENV.replace("create_engine(url, poolclass", "create_engine('sqlite://', poolclass")) or {},
-        "dialect",
-        "sqlite",
-    ),
-    "env.py that connects elsewhere": (
-        lambda app: (
-            written(app, "migrations/env.py", ENV.replace("create_engine(url,", "create_engine(url.replace('127.0.0.1', '127.0.0.2').replace(':', ':1', 0),"))
-            or {}
-        ),
-        "connect",
-        "cannot connect",
-    ),
-    "import error in a revision": (
-        lambda app: written(app, "migrations/versions/bad.py", "import no_such\n") or {},
-        "revision_files",
-        "bad.py: ModuleNotFoundError",
-    ),
-    "syntax error in a revision": (lambda app: written(app, "migrations/versions/bad.py", "def x(:\n") or {}, "revision_files", "bad.py: SyntaxError"),
-    "unknown revision": (lambda app: {"revision": "nope"}, "revision", "nope"),
-    "relative revision": (lambda app: {"revision": "+1"}, "option", "relative"),
-    "interpreter missing": (lambda app: {"python": "/nonexistent/python"}, "python", "/nonexistent/python"),
-    "interpreter that is none": (lambda app: {"python": "/bin/true"}, "ended", "/bin/true"),
-    "alembic not installed": (lambda app: {"python": no_alembic(app)}, "alembic_missing", "cannot import Alembic"),
-    "wrong password": (lambda app: {"database_url": app.url.replace("@", "x@")}, "", "password authentication failed"),
-    "unreachable database": (lambda app: {"database_url": "postgresql://u:hunter2@127.0.0.1:1/x"}, "", "cannot be reached"),
-}
-
-
-@pytest.mark.parametrize("what", list(SPOILED))
-def test_bad_input_is_one_message_with_its_remedy(modules: Modules, app: App, what: str) -> None:
-    spoil, code, words = SPOILED[what]
-    options = spoil(app)
-    before = app.files()
-    for call in (modules.info, modules.alembic):
-        result = call(app, fails=True, **options)
-        assert (result.get("code", ""), words in result["msg"]) == (code, True), result["msg"]
-        assert result["remedy"]["en"] in result["msg"]
-        assert result["remedy"]["pt_BR"]
-        assert len(result.get("traceback_tail", [])) <= 5
-        secret = str(options.get("database_url", app.url)).split(":")[2].split("@")[0]
-        assert secret not in json.dumps({name: value for name, value in result.items() if name != "invocation"})
-    assert app.rows("SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace") == [(0,)]
-    assert app.files() == before
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"lock_timeout": "2 seconds"}, "'2 seconds' is not a duration"),
-        ({"deadline": 0}, "deadline"),
-        ({"state": "downgraded"}, "needs the revision"),
-    ],
-)
-def test_options_that_make_no_sense(modules: Modules, app: App, options: dict[str, object], words: str) -> None:
-    result = modules.alembic(app, fails=True, **options)
-    assert (result["code"], words in result["msg"]) == ("option", True)
-
-
-def test_env_py_of_other_shapes(modules: Modules, app: App) -> None:
-    online = ENV.replace("if context.is_offline_mode():", "if False:")
-    written(app, "migrations/env.py", online)
-    assert modules.info(app)["findings"][0]["rule"] == "drop-column", "an env.py without an offline part is rendered all the same"
-    written(app, "migrations/env.py", ENV.replace("    context.configure(url=url", "    raise RuntimeError('online only')\n    context.configure(url=url"))
-    info = modules.info(app)
-    assert {finding["rule"] for finding in info["findings"]} == {"unrenderable"}
-    assert info["compatible"] is False
-    # one transaction around everything, env.py's own: it is env.py that commits
-    written(app, "migrations/env.py", ENV.replace(".connect() as connection", ".begin() as connection"))
-    result = modules.alembic(app, revision="r3")
-    assert (result["after"], names(result["applied"])) == (["r3"], ["r1", "r2", "r3"])
-    # a statement before configure() opens a transaction that nobody commits
-    written(app, "migrations/env.py", ENV.replace("context.configure(connection", "connection.exec_driver_sql('SELECT 1'); context.configure(connection"))
-    result = modules.alembic(app, revision="r6", fails=True)
-    assert result["after"] == ["r3"]
-    written(app, "migrations/versions/r4.py", (app.directory / "migrations/versions/r5.py").read_text().replace("'r5'", "'r4'").replace("'r4'\n", "'r3'\n"))
-
-
-def test_a_session_whose_limits_are_not_in_force_is_refused(modules: Modules, app: App) -> None:
-    written(
-        app,
-        "migrations/env.py",
-        ENV.replace("context.configure(connection", "connection.exec_driver_sql('SET lock_timeout = 0'); connection.commit(); context.configure(connection"),
-    )
-    result = modules.alembic(app, fails=True)
-    assert (result["code"], "lock_timeout is 0" in result["msg"], result["after"]) == ("settings", True, [])
-
-
-def test_a_revision_that_fails_leaves_those_before_it(modules: Modules, app: App) -> None:
-    app.revision("r3", "r2", "op.execute('CREATE TABLE third (id int)'); raise KeyError('nothing there')", "pass")
-    result = modules.alembic(app, fails=True)
-    assert (result["code"], result["revision"], result["after"], result["changed"]) == ("migration", "r3", ["r2"], True)
-    assert "KeyError: 'nothing there'" in result["msg"]
-    assert app.rows("SELECT to_regclass('third')") == [(None,)]

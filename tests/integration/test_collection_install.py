@@ -24,13 +24,13 @@ PLAYBOOK = """
 - hosts: localhost
   connection: local
   gather_facts: false
+  vars:
+    ansible_python_interpreter: "{{ ansible_playbook_python }}"
   tasks:
     - name: A module that reads a file of the host
       lastro.deploy.env_contract:
         environment_file: "{{ environment_file }}"
         contract: {TOKEN_ENCRYPTION_KEY: {type: key, bytes: 32}}
-      vars:
-        ansible_python_interpreter: "{{ ansible_playbook_python }}"
       register: checked
     - name: A filter
       ansible.builtin.copy:
@@ -49,7 +49,7 @@ class Ansible:
 
     def run(self, *command: str | Path, cwd: Path, collections_path: Path | None = None) -> str:
         """Standard output of a program of the environment."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_") or name.startswith("ANSIBLE_WORKER_")}
         environment |= {"ANSIBLE_HOME": str(self.home), "PATH": f"{self.bin}:{os.environ['PATH']}"}
         if collections_path is not None:
             environment["ANSIBLE_COLLECTIONS_PATH"] = str(collections_path)

@@ -28,7 +28,7 @@ def playbook(cwd: Path, name: str, *options: str | Path, **environment: str) -> 
     """Run lastro.deploy.NAME in *cwd* and return how it ended, in JSON."""
     command = [Path(sys.executable).parent / "ansible-playbook", f"lastro.deploy.{name}", "-i", "localhost,", *options]
     settings = {
-        **{key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")},
+        **{key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_") or key.startswith("ANSIBLE_WORKER_")},
         "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
         "ANSIBLE_HOME": str(cwd / ".ansible-home"),
         **environment,
@@ -57,6 +57,9 @@ def test_writes_a_project_and_nothing_twice(tmp_path: Path) -> None:
     assert files(tmp_path / "mine") == expected
     again = playbook(tmp_path, "new_project", "-e", f"new_project_dest={tmp_path}/mine")
     assert recap(again.stdout)["changed"] == 0
+    (tmp_path / "mine" / "prod" / "hosts").unlink()
+    assert recap(playbook(tmp_path, "new_project", "-e", "new_project_dest=mine").stdout)["changed"] == 1
+    assert files(tmp_path / "mine") == expected
 
 
 def test_refuses_to_overwrite_and_names_all(tmp_path: Path) -> None:
@@ -70,6 +73,13 @@ def test_refuses_to_overwrite_and_names_all(tmp_path: Path) -> None:
     assert refused.returncode == 2
     assert re.search(r"differ from what would be written: deploy\.yml, prod/hosts\.", refused.stdout)
     assert files(tmp_path / "mine") == before
+
+
+def test_a_directory_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    refused = playbook(tmp_path, "new_project", "-e", "new_project_dest=file/mine")
+    assert refused.returncode == 2
+    assert "file/mine cannot be written: Not a directory" in refused.stdout
 
 
 def test_wants_to_know_where(tmp_path: Path) -> None:

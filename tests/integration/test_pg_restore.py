@@ -512,7 +512,7 @@ def test_a_restore_that_was_killed_is_taken_up(
     backup: Call, restore: Call, small: str, dest: Path, *, where: str, steps: list[str], postgres: Postgres
 ) -> None:
     backup(encryption="none", recipients=[])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "TMPDIR": str(dest.parent)}
     killed = subprocess.run([sys.executable, "-c", KILLED, small, str(dest), str(bin_directory()), where], env=environment, check=False, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     if where == "swapping":

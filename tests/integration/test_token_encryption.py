@@ -70,7 +70,8 @@ def test_prepared_puts_the_trigger_in_or_takes_it_out_and_writes_no_row(credenti
     credentials.create(10)
     assert run(state="prepared", check=True)["changed"] is True
     assert credentials.triggers() == []
-    result = run(state="prepared", encryption_keys=None)
+    credentials.sql("UPDATE credentials SET token = 'v1:looks encrypted' WHERE id = 1")
+    result = run(state="prepared", encryption_keys=["no key at all, and nobody asks"])
     assert (result["changed"], result["guard_trigger"], result["clear_left"], result["verified"]) == (True, True, 10, 0)
     (trigger,) = credentials.triggers()
     assert trigger.startswith("lastro_guard_credentials_")
@@ -186,7 +187,7 @@ def test_a_wrong_key_stops_before_the_first_write(credentials: Credentials, run:
     run()
     credentials.sql("UPDATE credentials SET token = 'new', token_encrypted = NULL, token_nonce = NULL WHERE id > 200")
     before = credentials.rows()
-    for state in ("prepared", "encrypted", "cleared", "decrypted"):
+    for state in ("encrypted", "cleared", "decrypted"):
         result = run(encryption_keys=[text_of(OTHER_KEY)], state=state)
         assert "Wrong key: 200 of 200 ciphertexts" in result["msg"]
         assert result["failures"]["keys"]["wrong_key"][:1] != []

@@ -45,12 +45,6 @@ def test_stand_at_the_root_as_typed(environment: str) -> None:
     assert (ROOT / environment).readlink() == Path("inventories", environment)
 
 
-def test_new_project_writes_every_file_that_it_has() -> None:
-    listed = yaml.safe_load((ROOT / "roles" / "new_project" / "vars" / "main.yml").read_text(encoding="utf-8"))["__new_project_files"]
-    assert sorted(entry["src"] for entry in listed) == sorted(tree(PROJECT))
-    assert {entry["src"]: entry["dest"] for entry in listed if entry["src"] != entry["dest"]} == {"gitignore": ".gitignore"}
-
-
 def test_project_has_a_playbook_of_each_that_it_imports() -> None:
     for path in PROJECT.glob("*.yml"):
         (play,) = yaml.safe_load(path.read_text(encoding="utf-8"))
