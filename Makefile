@@ -8,7 +8,7 @@ export PYTHON ?= python3
 BIN := .venv/bin
 DEMO := PYTHONPATH=examples $(BIN)/python -m demo
 
-.PHONY: help venv venv-demo venv-tests demo demo-stop lint types check test test-full bench sanity docs build
+.PHONY: help venv venv-demo venv-tests demo demo-stop lint lint-ansible types units check test test-full bench sanity docs build
 
 help:
 	@echo 'make venv       .venv with pinned wheels, everything that ansible-playbook needs'
@@ -43,18 +43,25 @@ lint: venv-tests
 	$(BIN)/ruff format --check .
 	$(BIN)/yamllint --strict .
 	$(BIN)/antsibull-changelog lint
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint
+
+# The slow one of the linters; make check runs it beside the others.
+lint-ansible: venv-tests
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint -q
 
 types: venv-tests
 	$(BIN)/mypy -p ansible_collections.lastro.deploy.plugins
-	$(BIN)/mypy examples/demo tests
+	$(BIN)/mypy examples/demo tests tests/bin/generate-docs
 
-check: lint types
+units: venv-tests
 	$(BIN)/pytest -q tests/unit
+
+check: venv-tests
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint-ansible lint types units
 
 test: venv-tests
 	@tests/bin/install-clients
-	@$(MAKE) --no-print-directory lint types sanity
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint-ansible lint types
+	@tests/bin/sanity
 	@tests/bin/run-tests
 
 test-full: venv-tests

@@ -6,16 +6,20 @@
 from __future__ import annotations
 
 import collections.abc
+import json
 import os
 import random
 import secrets
 import shutil
 import tempfile
+import types
+import typing as t
 from pathlib import Path
 
 import hypothesis
 import psycopg2
 import pytest
+from ansible.module_utils.testing import patch_module_args
 from demo.postgres import Postgres
 
 FULL = os.environ.get("LASTRO_FULL", "") not in {"", "0"}
@@ -56,6 +60,20 @@ def seeded(request: pytest.FixtureRequest) -> random.Random:
 def rounds() -> collections.abc.Callable[[int, int], int]:
     """``rounds(few, full)``: how often to repeat; *full* is the count that an issue names, taken with LASTRO_FULL=1."""
     return lambda few, full: full if FULL else few
+
+
+@pytest.fixture
+def call_module(capsys: pytest.CaptureFixture[str]) -> collections.abc.Callable[..., dict[str, t.Any]]:
+    """``call_module(module, check=False, **options)``: the answer of a module's main(), run in this process."""
+
+    def call(module: types.ModuleType, *, check: bool = False, **options: object) -> dict[str, t.Any]:
+        capsys.readouterr()
+        with patch_module_args({**options, "_ansible_check_mode": check}), pytest.raises(SystemExit):
+            module.main()
+        answer: dict[str, t.Any] = json.loads(capsys.readouterr().out)
+        return answer
+
+    return call
 
 
 @pytest.fixture(scope="session")

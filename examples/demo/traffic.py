@@ -119,7 +119,7 @@ class Connection:
     async def _answer(self) -> Answer:
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         version, status = head[0].split(" ")[:2]
-        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
+        headers = {name.strip().lower(): value.strip() for name, _colon, value in (line.partition(":") for line in head[1:] if line)}
         keeps = version == "HTTP/1.1" and headers.get("connection", "").lower() != "close"
         if headers.get("transfer-encoding", "").lower() == "chunked":
             await self._chunks()
@@ -295,7 +295,7 @@ def local_address(url: str) -> tuple[str, int]:
 
 
 def _mix(text: str) -> dict[str, int]:
-    mix = {name: int(weight) for name, _, weight in (part.partition("=") for part in text.split(","))}
+    mix = {name: int(weight) for name, _equals, weight in (part.partition("=") for part in text.split(","))}
     if not set(mix) <= set(MIX) or min(mix.values()) < 0 or not any(mix.values()):
         raise ValueError
     return mix
@@ -315,7 +315,7 @@ async def _serve(found: argparse.Namespace, keep: t.Callable[[Record], None]) ->
 def main(arguments: t.Sequence[str] | None = None) -> int:
     """Run the client; 0 also where requests failed: that is a figure, for others to judge."""
     found = parse_arguments(arguments)
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     records: list[Record] = []
     with found.output.open("w", encoding="utf-8", buffering=1) as output:

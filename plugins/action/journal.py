@@ -41,6 +41,7 @@ class ActionModule(ActionBase):
         display.display(_texts.line(record["phase"], status, summary, seconds, language), color=COLOURS.get(status, "yellow"))
         remedy = record.get("remedy") or {}
         if status == "failed":
-            for text in (record.get("problem", ""), remedy.get(language, "")):
+            problem = record.get("problem", "")
+            for text in ("" if problem == summary else problem, remedy.get(language, "")):
                 if text:
                     display.display(f"   {text}", color="red")

@@ -22,7 +22,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         """Write the files that are missing; in check mode say which."""
         result: dict[str, t.Any] = super().run(tmp, task_vars)
-        _, options = self.validate_argument_spec(argument_spec={"src": {"type": "path", "required": True}, "dest": {"type": "path", "required": True}})
+        _checked, options = self.validate_argument_spec(argument_spec={"src": {"type": "path", "required": True}, "dest": {"type": "path", "required": True}})
         dest = Path(options["dest"]).absolute()
         try:
             plan = _new_project.make_plan(Path(options["src"]), dest)

@@ -26,7 +26,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         """Write both files; in check mode say which."""
         result: dict[str, t.Any] = super().run(tmp, task_vars)
-        _, options = self.validate_argument_spec(
+        _checked, options = self.validate_argument_spec(
             argument_spec={
                 "dest": {"type": "path", "required": True},
                 "keys": {"type": "list", "elements": "str", "default": ["vault_secret_key", "vault_token_encryption_key"], "no_log": False},

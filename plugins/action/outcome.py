@@ -9,7 +9,6 @@ import typing as t
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-
 from ansible_collections.lastro.deploy.plugins.module_utils import _texts
 
 display = Display()
@@ -33,9 +32,7 @@ class ActionModule(ActionBase):
                 "expected": {"type": "list", "elements": "str", "required": True},
             }
         )
-        line = _texts.outcome_text(options["outcome"], options["serves"], options["language"])
-        if options["report"]:
-            line += f" · {options['report']}"
+        line = _texts.outcome_line(options, options["language"])
         if options["outcome"] in options["expected"]:
             display.display(line, color="green")
             return {**result, "changed": False, "outcome": options["outcome"]}

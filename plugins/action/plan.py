@@ -10,6 +10,7 @@ import datetime
 import getpass
 import json
 import os
+import re
 import secrets
 import typing as t
 from pathlib import Path
@@ -114,7 +115,7 @@ def _plain(value: object) -> t.Any:  # noqa: ANN401 - an inventory value has any
 
 def _run_id(moment: datetime.datetime) -> str:
     job = os.environ.get("AWX_JOB_ID") or os.environ.get("JOB_ID", "")
-    return f"{moment:%Y%m%dT%H%M%S}-{job or secrets.token_hex(2)}"
+    return f"{moment:%Y%m%dT%H%M%S}-{re.sub(r'[^A-Za-z0-9]+', '_', job) or secrets.token_hex(2)}"
 
 
 def _policy(profile: dict[str, t.Any], environment: str | None) -> list[_plan.Finding]:
@@ -132,6 +133,6 @@ def _refusal(found: list[_plan.Finding]) -> dict[str, t.Any]:
     lines = "\n".join(f"  - {finding}" for finding in found)
     return {
         "failed": True,
-        "msg": f"The inventory needs {len(found)} corrections before any host is contacted:\n{lines}",
+        "msg": f"The inventory needs {len(found)} correction{'s' if len(found) > 1 else ''} before any host is contacted:\n{lines}",
         "problems": [vars(finding) for finding in found],
     }

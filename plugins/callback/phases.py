@@ -65,8 +65,10 @@ class CallbackModule(DefaultCallback):
         """Show a failure that no rescue handles: the phase's own line tells of the others."""
         if self._display.verbosity > 0:
             super().v2_runner_on_failed(result, ignore_errors)
-        elif not _handled(result.task):
-            self._display.display(f"✖ {result.host.get_name()}: {result.result.get('msg', 'failed')}", color="red")
+        elif not (ignore_errors or _handled(result.task)):
+            host = result.host.get_name()
+            subject = "" if host == "localhost" else f"{host}: "
+            self._display.display(f"✖ {subject}{result.result.get('msg', 'failed')}", color="red")
 
 
 def _handled(task: t.Any) -> bool:  # noqa: ANN401 - a task or a block

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from ansible.errors import AnsibleFilterError
 from ansible_collections.lastro.deploy.plugins.module_utils import _decide, _journal
 
 DOCUMENTATION = r"""
@@ -75,13 +76,15 @@ def decide(
     reached: list[str] | None = None,
     scope: str = "",
 ) -> dict[str, t.Any]:
-    """The decision with its facts, as plain data."""
+    """The decision with its facts, as plain data. Raises AnsibleFilterError for a scope that there is not."""
+    if scope and scope not in _decide.SCOPES:
+        raise AnsibleFilterError(f"deploy_rollback_scope is {scope!r}: choose one of {', '.join(_decide.SCOPES)}.")
     phases = {**dict.fromkeys(reached or [], "started"), **run["phases"]}
     state = _journal.RunState(phases=phases, evidence=run["evidence"])
     facts = _decide.facts_of([state], compatible=compatible, reversible=reversible, migrated=migrated, target=target, serving=serving)
     decision = _decide.decide(facts)
     if scope:
-        decision = _decide.Decision(t.cast(_decide.Scope, scope), _decide.ASKED, decision.decrypt)
+        decision = _decide.Decision(scope, _decide.ASKED, decision.decrypt)
     return {"scope": decision.scope, "reason": decision.reason._asdict(), "decrypt": decision.decrypt, "facts": dataclasses.asdict(facts)}
 
 

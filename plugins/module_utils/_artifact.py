@@ -10,16 +10,19 @@ import gzip
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
 import typing as t
+import zlib
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from ._errors import LastroError, Text
-from ._files import fsync_directory
+from ._files import fsync_directory, writing
 
 PIP = "pip==26.3"
 """The pip that hosts install with; it travels as a wheel, since a host may have none."""
@@ -51,8 +54,9 @@ def digest(path: Path) -> str:
 
 def build_source(source: Source, build_dir: Path) -> Path:
     """The source tarball below *build_dir*; the same bytes for the same source every time. Raises LastroError."""
-    build_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = _local_archive(source) if source.kind == "archive" else _git_archive(source, build_dir)
+    with writing(build_dir):
+        build_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = _local_archive(source) if source.kind == "archive" else _git_archive(source, build_dir)
     found = digest(path)
     if source.sha256 and found != source.sha256:
         raise LastroError(
@@ -66,7 +70,7 @@ def build_source(source: Source, build_dir: Path) -> Path:
 
 
 def _local_archive(source: Source) -> Path:
-    path = Path(source.url.removeprefix("file://"))
+    path = Path(source.url.removeprefix("file://")).expanduser().absolute()
     if not path.is_file():
         raise LastroError(
             f"The artifact {path} does not exist on the controller.",
@@ -79,7 +83,8 @@ def _git_archive(source: Source, build_dir: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=build_dir) as scratch:
         repository = Path(scratch) / "repository"
         _git("init", "--quiet", "--bare", str(repository), source=source)
-        _git("-C", str(repository), "fetch", "--quiet", "--depth=1", source.url, source.version, source=source)
+        url, helper = _without_credentials(source.url, Path(scratch) / "credentials")
+        _git(*helper, "-C", str(repository), "fetch", "--quiet", "--depth=1", "--", url, source.version, source=source)
         commit = _git("-C", str(repository), "rev-parse", "FETCH_HEAD^{commit}", source=source).decode().strip()
         path = build_dir / f"source-{commit[:12]}.tar.gz"
         if path.exists():
@@ -96,15 +101,32 @@ def _git_archive(source: Source, build_dir: Path) -> Path:
     return path
 
 
+def _without_credentials(url: str, file: Path) -> tuple[str, list[str]]:
+    """The URL for git's command line and options that name *file*, which then holds user and password (argv is seen by all)."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or "@" not in parts.netloc:
+        return url, []
+    user, _, host = parts.netloc.rpartition("@")
+    known = user if ":" in user else f"{user}:"
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(f"{parts.scheme}://{known}@{host}\n")
+    return urlunsplit(parts._replace(netloc=host)), ["-c", "credential.helper=", "-c", f"credential.helper=store --file={shlex.quote(str(file))}"]
+
+
 def _git(*arguments: str, source: Source) -> bytes:
-    # No prompt may wait for an answer that nobody gives.
-    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8"}
-    finished = subprocess.run(
-        ["git", "-c", "protocol.file.allow=always", *arguments], env=environment, capture_output=True, stdin=subprocess.DEVNULL, check=False
-    )
+    # No prompt may wait for an answer that nobody gives, and a caller's repository is not ours.
+    environment = {name: value for name, value in os.environ.items() if name not in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")}
+    environment |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C.UTF-8"}
+    try:
+        finished = subprocess.run(
+            ["git", "-c", "protocol.file.allow=always", *arguments], env=environment, capture_output=True, stdin=subprocess.DEVNULL, check=False
+        )
+    except FileNotFoundError:
+        raise LastroError("The controller has no git.", remedy=Text(en="Install git on the controller.", pt_BR="Instale o git no controlador.")) from None
     if finished.returncode == 0:
         return finished.stdout
-    reason = re.sub(r"://[^/@\s]+@", "://", " ".join(finished.stderr.decode(errors="replace").split()))[:300]
+    reason = _redact(finished.stderr.decode(errors="replace"))[:300]
     raise LastroError(
         f"git cannot fetch {source.version} of the repository in deploy_source.url: {reason}",
         remedy=Text(
@@ -114,16 +136,30 @@ def _git(*arguments: str, source: Source) -> bytes:
     )
 
 
+def _redact(text: str) -> str:
+    """*text* on one line, URLs in it without user and password."""
+    return re.sub(r"://\S*@", "://", " ".join(text.split()))
+
+
 def read_member(archive: Path, name: str) -> bytes:
-    """The content of one file in the tarball; b"" where there is none."""
-    with tarfile.open(archive) as tar:
-        for candidate in (name, f"./{name}"):
-            try:
-                member = tar.extractfile(candidate)
-            except KeyError:
-                continue
-            if member:
-                return member.read()
+    """The content of one file in the tarball; b"" where there is none. Raises LastroError where it is no tarball."""
+    try:
+        with tarfile.open(archive) as tar:
+            for candidate in (name, f"./{name}"):
+                try:
+                    member = tar.extractfile(candidate)
+                except KeyError:
+                    continue
+                if member:
+                    return member.read()
+    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+        raise LastroError(
+            f"The artifact {archive.name} cannot be unpacked: {error}.",
+            remedy=Text(
+                en="Give deploy_source.url a whole .tar.gz file.",
+                pt_BR="Indique um arquivo .tar.gz inteiro em deploy_source.url.",
+            ),
+        ) from None
     return b""
 
 
@@ -145,18 +181,34 @@ def build_wheels(archive: Path, requirements: str, target: Target, build_dir: Pa
     path = build_dir / f"wheels-{key}.tar"
     if path.exists():
         return path
-    with tempfile.TemporaryDirectory(dir=build_dir) as scratch:
+    with writing(build_dir):
+        _pack_wheels(wanted, target, path)
+    return path
+
+
+def _pack_wheels(wanted: bytes, target: Target, path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         listed = Path(scratch) / "requirements.txt"
         listed.write_bytes(wanted)
         wheels = Path(scratch) / "wheels"
         _download(["--requirement", str(listed), PIP], target, wheels)
         part = path.with_suffix(f".{os.getpid()}.part")
-        with tarfile.open(part, "w") as tar:
-            for wheel in sorted(wheels.iterdir()):
-                tar.add(wheel, arcname=wheel.name)
+        with part.open("wb") as raw:
+            with tarfile.open(fileobj=raw, mode="w") as tar:
+                for wheel in sorted(wheels.iterdir()):
+                    tar.add(wheel, arcname=wheel.name, filter=_anonymous)
+            raw.flush()
+            os.fsync(raw.fileno())
         part.replace(path)
-    fsync_directory(build_dir)
-    return path
+    fsync_directory(path.parent)
+
+
+def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """*member* without who made it and when, so that the same wheels give the same bytes."""
+    member.uid = member.gid = member.mtime = 0
+    member.uname = member.gname = ""
+    return member
 
 
 def _download(wanted: list[str], target: Target, directory: Path) -> None:
@@ -174,7 +226,7 @@ def _download(wanted: list[str], target: Target, directory: Path) -> None:
     problem = (
         f"No wheel for Python {target.python} fits: {', '.join(missing)}."
         if missing
-        else "pip cannot download the wheels: " + " ".join(finished.stderr.split())[-300:]
+        else f"pip cannot download the wheels: {_redact(finished.stderr)[-300:] or f'exit status {finished.returncode}'}"
     )
     raise LastroError(
         problem,

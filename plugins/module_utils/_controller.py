@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 from pathlib import Path
 
@@ -26,16 +27,29 @@ def has_died(controller: t.Mapping[str, t.Any]) -> bool:
     """
     machine, _, boot = str(controller.get("machine", "")).partition("/")
     own_machine, _, own_boot = _machine().partition("/")
-    unnamed = own_machine in ("", UNKNOWN) and boot != own_boot
-    if machine != own_machine or unnamed:
+    unnamed = own_machine.partition(" ")[0] in ("", UNKNOWN) and boot != own_boot
+    if machine != own_machine or unnamed or not own_boot:
         return False
     return boot != own_boot or _started(int(controller.get("pid", 0))) != controller.get("started")
 
 
 def _machine() -> str:
-    machine = Path("/etc/machine-id")
-    name = machine.read_text(encoding="ascii").strip() if machine.exists() else UNKNOWN
-    return f"{name}/{Path('/proc/sys/kernel/random/boot_id').read_text(encoding='ascii').strip()}"
+    """Machine id and namespace of process ids, a slash, and the boot's id, which is empty where the system has none (macOS).
+
+    Two containers may share machine id and boot, and know nothing of each other's processes.
+    """
+    namespace = ""
+    with contextlib.suppress(OSError):
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    return f"{_line(Path('/etc/machine-id')) or UNKNOWN} {namespace}/{_line(Path('/proc/sys/kernel/random/boot_id'))}"
+
+
+def _line(path: Path) -> str:
+    """The one line of a small file; "" where there is none."""
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 def _started(pid: int) -> int:

@@ -87,7 +87,7 @@ def decide(facts: Facts) -> Decision:
     untouched = facts.migration == "none" and not facts.switched and not decrypt
     if untouched:
         return Decision("nothing", _REASONS["nothing"])
-    if facts.switched and not facts.target:
+    if not facts.target and _needs_target(facts):
         return Decision("needs_human", _REASONS["no_target"])
     if facts.migration == "irreversible":
         return _irreversible(facts)
@@ -97,6 +97,11 @@ def decide(facts: Facts) -> Decision:
     if facts.switched or decrypt:
         return Decision("code", _REASONS["code" if facts.migration == "none" else "code_compatible"], decrypt)
     return Decision("nothing", _REASONS["schema_stays"])
+
+
+def _needs_target(facts: Facts) -> bool:
+    """Whether going back means nothing without a release that wants it: other code, an older schema, clear text. A backup stands alone."""
+    return facts.switched or facts.migration == "reversible" or (facts.tokens == "cleared" and facts.migration != "irreversible")
 
 
 def _irreversible(facts: Facts) -> Decision:
@@ -122,7 +127,8 @@ def facts_of(
     *reversible* speak of the revisions between the two; *serving* are the releases that answered just now.
     """
     entered = {phase for state in states for phase in state.phases}
-    cleared = any(state.evidence.get("contract", {}).get("cleared") for state in states)
+    protected = any(state.phases.get("protect", "skipped") != "skipped" for state in states)
+    cleared = protected and any(_may_have_cleared(state) for state in states)
     migration: Migration = "none"
     if migrated:
         migration = "compatible" if compatible else "reversible" if reversible else "irreversible"
@@ -130,12 +136,17 @@ def facts_of(
     left = "maintenance_leave" in entered
     return Facts(
         migration=migration,
-        tokens="cleared" if cleared else "both" if "protect" in entered else "untouched",
+        tokens="cleared" if cleared else "both" if protected else "untouched",
         switched=any(release != target for release in serving),
         writes_possible=left or not drained,
         restorable=drained,
         target=target,
     )
+
+
+def _may_have_cleared(state: RunState) -> bool:
+    """Whether clear text may be gone: a contract that did not come to its end has no evidence, and may have begun with it."""
+    return state.phases.get("contract", "skipped") not in ("ok", "skipped") or bool(state.evidence.get("contract", {}).get("cleared"))
 
 
 def outcome(state: RunState) -> str:
@@ -155,8 +166,8 @@ def _outcome_of_rollback(state: RunState) -> str:
         return "needs_human"
     if state.phases.get("rollback") != "ok":
         return "rollback_incomplete"
-    untouched = scope == "nothing" and facts.get("migration") == "none" and not facts.get("switched")
-    return "failed_nothing_changed" if untouched else "rolled_back"
+    untouched = facts.get("migration") == "none" and not facts.get("switched") and facts.get("tokens", "untouched") == "untouched"
+    return "failed_nothing_changed" if scope == "nothing" and untouched else "rolled_back"
 
 
 __all__ = ("ASKED", "MIGRATIONS", "SCOPES", "TOKENS", "Decision", "Facts", "Scope", "decide", "facts_of", "outcome")

@@ -37,7 +37,7 @@ def render(variables: t.Mapping[str, object]) -> str:
 def parse(text: str) -> dict[str, str]:
     """Variables of an environment file; the inverse of ``render``, and lenient to hand-written unquoted values."""
     variables: dict[str, str] = {}
-    pattern = re.compile(r'^[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)=(?:"((?:\\.|[^"\\])*)"|\'([^\']*)\'|([^\n]*))[ \t]*$', re.MULTILINE | re.DOTALL)
+    pattern = re.compile(r'^[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)=(?:"((?:\\.|[^"\\])*)"|\'([^\']*)\'|([^\n]*))[ \t\r]*$', re.MULTILINE | re.DOTALL)
     for match in pattern.finditer(text):
         name, double, single, bare = match.groups()
         if double is not None:
@@ -49,7 +49,7 @@ def parse(text: str) -> dict[str, str]:
 
 def read(path: str) -> dict[str, str]:
     """Variables of the environment file at *path*. Raises OSError."""
-    with open(path, encoding="utf-8") as stream:
+    with open(path, encoding="utf-8", newline="") as stream:  # a carriage return inside a value is the value's own
         return parse(stream.read())
 
 

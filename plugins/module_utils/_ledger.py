@@ -98,7 +98,8 @@ def as_dict(ledger: Ledger) -> dict[str, t.Any]:
 def record(ledger: Ledger, release: Release, *, live: bool | None = None, now: Now = utc_now) -> Ledger:
     """A ledger in which *release* stands with its state; *live* says whether it serves (None leaves that alone).
 
-    A good release keeps its state when a later run only stages it again.
+    A good release keeps its state when a later run only stages it again, and what is known of a release stays where
+    *release* does not say it. The same verification recorded twice changes nothing.
     """
     known = ledger.get(release.id)
     moment = to_text(now())
@@ -107,11 +108,14 @@ def record(ledger: Ledger, release: Release, *, live: bool | None = None, now: N
         release,
         state=state,
         recorded=known.recorded if known else moment,
-        verified=moment if release.state == "good" else (known.verified if known else ""),
+        verified=known.verified if known else "",
+        run_id=release.run_id or (known.run_id if known else ""),
         revisions=release.revisions or (known.revisions if known else ()),
         version=release.version or (known.version if known else ""),
         sha256=release.sha256 or (known.sha256 if known else ""),
     )
+    if release.state == "good" and entry != known:
+        entry = dataclasses.replace(entry, verified=moment)
     others = tuple(entry if one.id == release.id else one for one in ledger.releases)
     releases = others if known else (*others, entry)
     chosen = ledger.live if live is None else release.id if live else ledger.live if ledger.live != release.id else ""
@@ -120,7 +124,8 @@ def record(ledger: Ledger, release: Release, *, live: bool | None = None, now: N
 
 def forget(ledger: Ledger, release_ids: t.Collection[str]) -> Ledger:
     """A ledger without these releases."""
-    return dataclasses.replace(ledger, releases=tuple(release for release in ledger.releases if release.id not in release_ids))
+    kept = tuple(release for release in ledger.releases if release.id not in release_ids)
+    return Ledger(releases=kept, live="" if ledger.live in release_ids else ledger.live)
 
 
 __all__ = ("STATES", "Ledger", "Release", "as_dict", "forget", "load", "record", "save")

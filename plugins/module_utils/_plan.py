@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 import typing as t
 
+from ._decide import SCOPES
 from ._environment_file import NAME
 
 PLACEHOLDER = "FILL_IN"
@@ -24,6 +25,8 @@ WHEN = ("auto", "before_switch", "after_switch")
 MAINTENANCE = ("auto", "always", "never")
 
 RUN_TIME_INPUTS = frozenset({"deploy_reason", "deploy_force_unlock", "deploy_rollback_scope", "deploy_accept_loss", "deploy_actor"})
+HOST_OPTIONS = frozenset({"deploy_address"})
+"""What stands behind a host's name in the inventory, not in the profile."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +82,7 @@ def _placeholders(path: str, value: object) -> list[str]:
 
 def _unknown(profile: Profile, known: t.Collection[str]) -> list[Finding]:
     found = []
-    for name in sorted(set(profile) - set(known) - RUN_TIME_INPUTS):
+    for name in sorted(set(profile) - set(known) - RUN_TIME_INPUTS - HOST_OPTIONS):
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"Did you mean {close[0]}?" if close else "See docs/profile.md for the options."
         found.append(Finding(name, "is not an option.", hint))
@@ -92,7 +95,7 @@ def _groups(profile: Profile, groups: Groups) -> list[Finding]:
         found.append(Finding("primary", f"the group has {len(groups.get('primary', ()))} hosts.", "Put exactly one host in it; it may be one of app."))
     if not groups.get("app"):
         found.append(Finding("app", "the group has no host.", "Put the hosts that run the application in it."))
-    if profile.get("deploy_proxy", "none") != "none" and not groups.get("proxy"):
+    if profile.get("deploy_proxy", "caddy") != "none" and not groups.get("proxy"):
         found.append(Finding("proxy", "the group has no host.", "Put the proxy's hosts in it, or set deploy_proxy: none."))
     return found
 
@@ -114,9 +117,10 @@ def _choices(profile: Profile) -> t.Iterable[Finding]:
         ("deploy_environment", ENVIRONMENTS),
         ("deploy_language", LANGUAGES),
         ("deploy_maintenance", MAINTENANCE),
+        ("deploy_rollback_scope", SCOPES),
     ):
         value = profile.get(name)
-        if value is not None and value not in allowed:
+        if value not in (None, "") and value not in allowed:
             yield Finding(name, f"is {value!r}.", f"Choose one of {', '.join(allowed)}.")
 
 

@@ -34,6 +34,51 @@ if t.TYPE_CHECKING:
 
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 CONNECT_TIMEOUT = 10
+SECRET_PARAMETERS = ("password", "sslpassword")
+SESSION_OPTIONS = "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
+
+LIBPQ_VARIABLES = {
+    "hostaddr": "PGHOSTADDR",
+    "channel_binding": "PGCHANNELBINDING",
+    "connect_timeout": "PGCONNECT_TIMEOUT",
+    "gssdelegation": "PGGSSDELEGATION",
+    "gssencmode": "PGGSSENCMODE",
+    "gsslib": "PGGSSLIB",
+    "krbsrvname": "PGKRBSRVNAME",
+    "load_balance_hosts": "PGLOADBALANCEHOSTS",
+    "require_auth": "PGREQUIREAUTH",
+    "requirepeer": "PGREQUIREPEER",
+    "service": "PGSERVICE",
+    "ssl_max_protocol_version": "PGSSLMAXPROTOCOLVERSION",
+    "ssl_min_protocol_version": "PGSSLMINPROTOCOLVERSION",
+    "sslcert": "PGSSLCERT",
+    "sslcertmode": "PGSSLCERTMODE",
+    "sslcompression": "PGSSLCOMPRESSION",
+    "sslcrl": "PGSSLCRL",
+    "sslcrldir": "PGSSLCRLDIR",
+    "sslkey": "PGSSLKEY",
+    "sslnegotiation": "PGSSLNEGOTIATION",
+    "sslsni": "PGSSLSNI",
+    "target_session_attrs": "PGTARGETSESSIONATTRS",
+}
+"""URL parameters that libpq programs take from the environment. (PGCLIENTENCODING is left out: it would change a dump.)"""
+
+LIBPQ_ONLY = frozenset(
+    {
+        "client_encoding",
+        "fallback_application_name",
+        "keepalives",
+        "keepalives_count",
+        "keepalives_idle",
+        "keepalives_interval",
+        "options",
+        "passfile",
+        "replication",
+        "sslpassword",
+        "tcp_user_timeout",
+    }
+)
+"""Parameters that only a connection string can hold."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +92,7 @@ class ConnectionSettings:
     database: str = ""
     ssl_mode: str = "prefer"
     ca_cert: str = ""
-    parameters: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
+    parameters: t.Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
 
     def __str__(self) -> str:
         return f"{self.user}@{self.host or 'local socket'}:{self.port}/{self.database}"
@@ -57,8 +102,9 @@ class ConnectionSettings:
         return dataclasses.replace(self, database=database)
 
     def keywords(self) -> dict[str, t.Any]:
-        """libpq parameters for ``psycopg2.connect``."""
-        keywords: dict[str, t.Any] = {"port": self.port, "sslmode": self.ssl_mode, **self.parameters}
+        """libpq parameters for ``psycopg2.connect``; what only another driver knows (``prepared_statement_cache_size``) is left out."""
+        known = {name: value for name, value in self.parameters.items() if name in LIBPQ_VARIABLES or name in LIBPQ_ONLY}
+        keywords: dict[str, t.Any] = {**known, "port": self.port, "sslmode": self.ssl_mode}
         for name, value in (("host", self.host), ("user", self.user), ("password", self.password), ("dbname", self.database), ("sslrootcert", self.ca_cert)):
             if value:
                 keywords[name] = value
@@ -68,8 +114,12 @@ class ConnectionSettings:
         """A ``postgresql://`` URL of these settings, password included: only for a child's environment, never for output."""
         credentials = quote(self.user, safe="") + (":" + quote(self.password, safe="") if self.password else "")
         query = "&".join(f"{quote(name)}={quote(value, safe='')}" for name, value in self._query().items())
-        host = self.host if not self.host.startswith("/") else ""
+        host = "" if self.host.startswith("/") else f"[{self.host}]" if ":" in self.host else quote(self.host, safe="")
         return f"postgresql://{credentials}@{host}:{self.port}/{quote(self.database, safe='')}" + (f"?{query}" if query else "")
+
+    def secrets(self) -> list[str]:
+        """What must be shown nowhere: the password, and that of the client certificate's key."""
+        return [secret for secret in (self.password, *(self.parameters.get(name, "") for name in SECRET_PARAMETERS)) if secret]
 
     def _query(self) -> dict[str, str]:
         query = dict(self.parameters)
@@ -109,28 +159,39 @@ _URL_REMEDY = Text(
 
 
 def parse_url(url: str) -> ConnectionSettings:
-    """Settings from a postgres://, postgresql:// or postgresql+driver:// URL. Raises LastroError; the URL is not in it."""
+    """Settings from a postgres://, postgresql:// or postgresql+driver:// URL. Raises LastroError; the URL is not in it.
+
+    What is missing before the question mark may stand after it, as in ``postgresql:///database?host=/run/postgresql&port=5433``.
+    """
     try:
         parts = urlsplit(url)
-        port = parts.port or 5432
+        query = dict(parse_qsl(parts.query))
+        asked = query.pop("port", "")
+        port = parts.port or int(asked or 5432)
     except ValueError:
         raise LastroError("The database URL has a port that is not a number.", remedy=_URL_REMEDY) from None
     if parts.scheme.partition("+")[0] not in ("postgres", "postgresql"):
         raise LastroError(f"The database URL starts with {parts.scheme or 'no scheme'}, not with postgresql.", remedy=_URL_REMEDY)
-    database = unquote(parts.path.lstrip("/"))
-    if not database:
+    found = {"host": _host(parts.netloc), "user": unquote(parts.username or ""), "password": unquote(parts.password or "")}
+    found["database"] = unquote(parts.path.lstrip("/"))
+    for name, parameter in (("host", "host"), ("user", "user"), ("password", "password"), ("database", "dbname")):
+        other = query.pop(parameter, "")
+        found[name] = found[name] or other
+    if not found["database"]:
         raise LastroError("The database URL names no database.", remedy=_URL_REMEDY)
-    query = dict(parse_qsl(parts.query))
     return ConnectionSettings(
-        host=unquote(parts.hostname or query.pop("host", "")),
+        **found,
         port=port,
-        user=unquote(parts.username or query.pop("user", "")),
-        password=unquote(parts.password or query.pop("password", "")),
-        database=database,
         ssl_mode=query.pop("sslmode", "prefer"),
         ca_cert=query.pop("sslrootcert", ""),
         parameters=query,
     )
+
+
+def _host(netloc: str) -> str:
+    """The host in its own case: a socket's directory (``%2Ftmp%2FMine``) is no domain name."""
+    host = netloc.rpartition("@")[2]
+    return unquote(host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0])
 
 
 def settings_from_params(params: t.Mapping[str, t.Any]) -> ConnectionSettings:
@@ -165,17 +226,15 @@ def _url_from_file(path: str, variable: str) -> str:
 
 
 def register_secrets(module: AnsibleModule, settings: ConnectionSettings) -> None:
-    """Have Ansible censor the password wherever it would show it."""
-    if settings.password:
-        module.no_log_values.add(settings.password)
+    """Have Ansible censor the passwords wherever it would show them."""
+    module.no_log_values.update(settings.secrets())
 
 
 def redact(text: str, *settings: ConnectionSettings) -> str:
     """*text* without the passwords of *settings*, in clear or percent-encoded."""
-    for one in settings:
-        for secret in {one.password, quote(one.password, safe=""), quote(one.password)}:
-            if secret:
-                text = text.replace(secret, "********")
+    secrets = {form for one in settings for secret in one.secrets() for form in (secret, quote(secret, safe=""), quote(secret))}
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, "********")
     return text
 
 
@@ -195,15 +254,15 @@ def require_psycopg2() -> None:
 def connect(settings: ConnectionSettings, *, application_name: str, autocommit: bool = False, **session: str) -> t.Iterator[PostgresConnection]:
     """An open connection, closed (and rolled back, unless committed) at the end.
 
-    *session* holds server settings, for example ``lock_timeout="2s"``; role defaults for the statement and idle
-    timeouts are switched off unless given, since they would end our long snapshots. Raises LastroError when the
-    server cannot be reached.
+    *application_name* goes before one in the URL, since sessions of dead runs are found by it. *session* holds server
+    settings, for example ``lock_timeout="2s"``; role defaults for the statement and idle timeouts are switched off unless
+    given, since they would end our long snapshots. Raises LastroError when the server cannot be reached.
     """
     require_psycopg2()
     values = {"statement_timeout": "0", "idle_in_transaction_session_timeout": "0", **session}
     try:
-        connection = psycopg2.connect(application_name=application_name, **{"connect_timeout": CONNECT_TIMEOUT, **settings.keywords()})
-    except psycopg2.OperationalError as error:
+        connection = psycopg2.connect(**{"connect_timeout": CONNECT_TIMEOUT, **settings.keywords(), "application_name": application_name})
+    except (psycopg2.OperationalError, psycopg2.ProgrammingError) as error:
         raise unreachable(settings, error) from None
     try:
         connection.autocommit = True
@@ -232,7 +291,8 @@ def unreachable(settings: ConnectionSettings, error: Exception) -> LastroError:
 def libpq_environment(settings: ConnectionSettings, *, application_name: str) -> t.Iterator[dict[str, str]]:
     """Environment for a libpq program (pg_dump, pg_restore, psql) that needs no password in argv or environment.
 
-    The password is in a PGPASSFILE, 0600 in a 0700 directory, that is removed at the end.
+    The password is in a PGPASSFILE, 0600 in a 0700 directory, that is removed at the end. Parameters of the URL reach the
+    program where libpq has a variable for them.
     """
     with tempfile.TemporaryDirectory(prefix="lastro-") as directory:
         passfile = Path(directory) / "pgpass"
@@ -251,7 +311,8 @@ def libpq_environment(settings: ConnectionSettings, *, application_name: str) ->
             "PGPASSFILE": str(passfile),
             "PGAPPNAME": application_name,
             "PGCONNECT_TIMEOUT": str(CONNECT_TIMEOUT),
-            "PGOPTIONS": "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0",
+            **{variable: settings.parameters.get(name, "") for name, variable in LIBPQ_VARIABLES.items() if name in settings.parameters},
+            "PGOPTIONS": f"{settings.parameters.get('options', '')} {SESSION_OPTIONS}".strip(),
         }
         yield {**environment, **{name: value for name, value in named.items() if value}}
 

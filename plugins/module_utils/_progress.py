@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import typing as t
@@ -30,7 +31,10 @@ def progress_argument_spec() -> ArgumentSpec:
 
 
 def file_progress(path: str | None, *, clock: Clock = time.monotonic) -> Progress:
-    """A sink that keeps the newest figures in *path*, at most once a second and always at the end."""
+    """A sink that keeps the newest figures in *path*, at most once a second and always at the end.
+
+    It never raises: figures that cannot be written are no reason to stop the work.
+    """
     if not path:
         return silent
     target = Path(path)
@@ -40,11 +44,12 @@ def file_progress(path: str | None, *, clock: Clock = time.monotonic) -> Progres
     def report(done: int, total: int, unit: str) -> None:
         nonlocal last
         now = clock()
-        if now - last < INTERVAL and done < total:
+        if now - last < INTERVAL and (done < total or not total):
             return
         last = now
         record = {"done": done, "total": total, "unit": unit, "seconds": round(now - started, 3)}
-        write_atomic(target, json.dumps(record).encode())
+        with contextlib.suppress(OSError):
+            write_atomic(target, json.dumps(record).encode())
 
     return report
 

@@ -5,20 +5,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import gzip
 import os
+import re
 import shutil
 import subprocess
 import tarfile
 import typing as t
+import zlib
 from pathlib import Path
 
 from ._artifact import digest
 from ._errors import LastroError, Text
-from ._files import fsync_directory
+from ._files import fsync_directory, writing
 from ._progress import Progress, silent
 
 UNFINISHED = ".lastro-unfinished"
+WHEELS = ".lastro-wheels"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,25 +53,73 @@ def stage(staging: Staging, *, progress: Progress = silent) -> dict[str, int]:
     """Put the release in place; {files, wheels}. What a crash left unfinished is made anew. Raises LastroError."""
     check_archive(staging)
     directory = staging.directory
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(mode=0o755, parents=True)
-    (directory / UNFINISHED).touch()
-    progress(0, 3, "steps")
-    with tarfile.open(staging.archive) as tar:
-        tar.extractall(directory, filter="data")
-        files = len(tar.getmembers())
-    progress(1, 3, "steps")
-    wheels = _install(staging)
-    progress(3, 3, "steps")
-    os.sync()
-    (directory / UNFINISHED).unlink()
-    fsync_directory(directory)
+    with writing(directory):
+        _discard(directory)
+        _begin(directory)
+        progress(0, 3, "steps")
+        with _open_tar(staging.archive) as tar:
+            tar.extractall(directory, filter="data")
+            files = len(tar.getmembers())
+        progress(1, 3, "steps")
+        wheels = _install(staging)
+        progress(3, 3, "steps")
+        os.sync()
+        (directory / UNFINISHED).unlink()
+        fsync_directory(directory)
     return {"files": files, "wheels": wheels}
+
+
+def _begin(directory: Path) -> None:
+    """Make the directory so that it is marked as unfinished from its first moment, also after a power cut."""
+    fresh = _hidden(directory, "new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(mode=0o755, parents=True)
+    (fresh / UNFINISHED).touch()
+    fsync_directory(fresh)
+    fresh.rename(directory)
+    fsync_directory(directory.parent)
+
+
+def _discard(directory: Path) -> bool:
+    """Remove a release; killed in the middle it is gone all the same, never half there. False where there was none."""
+    gone = _hidden(directory, "gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    if not directory.exists():
+        return False
+    directory.rename(gone)
+    fsync_directory(gone.parent)
+    shutil.rmtree(gone)
+    return True
+
+
+def _hidden(directory: Path, what: str) -> Path:
+    return directory.with_name(f".{directory.name}.{what}")
+
+
+@contextlib.contextmanager
+def _open_tar(path: Path) -> t.Iterator[tarfile.TarFile]:
+    try:
+        with tarfile.open(path) as tar:
+            yield tar
+    except (FileNotFoundError, EOFError, tarfile.TarError, zlib.error, gzip.BadGzipFile) as error:
+        raise LastroError(
+            f"{path.name} cannot be unpacked: {error}.",
+            remedy=Text(
+                en="Build a whole .tar.gz without links that lead out of it, and run the command again.",
+                pt_BR="Gere um .tar.gz inteiro, sem links que levem para fora dele, e execute o comando de novo.",
+            ),
+        ) from None
 
 
 def check_archive(staging: Staging) -> None:
     """Raises LastroError where the archive on this host is not the one that the controller built."""
-    found = digest(staging.archive)
+    try:
+        found = digest(staging.archive)
+    except OSError as error:
+        raise LastroError(
+            f"The artifact {staging.archive} on this host cannot be read: {error.strerror}.",
+            remedy=Text(en="Run the command again; it copies the artifact.", pt_BR="Execute o comando de novo; ele copia o artefato."),
+        ) from error
     if found != staging.sha256:
         raise LastroError(
             f"The artifact on this host has the SHA-256 {found[:12]}…, {staging.sha256[:12]}… was built.",
@@ -79,11 +132,10 @@ def check_archive(staging: Staging) -> None:
 def _install(staging: Staging) -> int:
     venv = staging.directory / "venv"
     _run([staging.python, "-m", "venv", "--without-pip", str(venv)], "create the virtual environment")
-    unpacked = staging.root / "wheels" / staging.wheels.stem
-    shutil.rmtree(unpacked, ignore_errors=True)
-    with tarfile.open(staging.wheels) as tar:
+    unpacked = staging.directory / WHEELS
+    with _open_tar(staging.wheels) as tar:
         tar.extractall(unpacked, filter="data")
-    pip = next(unpacked.glob("pip-*.whl"))
+    pip = next(unpacked.glob("pip-*.whl"), unpacked / "pip.whl")
     _run(
         [
             str(venv / "bin" / "python"),
@@ -104,9 +156,10 @@ def _install(staging: Staging) -> int:
 
 def _run(command: list[str], what: str) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHON", "VIRTUAL_ENV", "__PYVENV"))}
+    environment["PIP_CONFIG_FILE"] = os.devnull  # this host's own indexes and constraints are not the release's
     try:
         finished = subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
-        reason = "" if finished.returncode == 0 else " ".join(finished.stderr.split())[-300:]
+        reason = "" if finished.returncode == 0 else " ".join(finished.stderr.split())[-300:] or f"exit status {finished.returncode}"
     except OSError as error:
         reason = str(error)
     if reason:
@@ -120,21 +173,31 @@ def _run(command: list[str], what: str) -> None:
 
 
 def remove(root: Path, releases: t.Iterable[str]) -> list[str]:
-    """Remove releases with their environment files; the ids that were there."""
+    """Remove releases with their environment files; the ids that were there. Raises LastroError."""
     removed = []
     for release in releases:
-        directory = root / "releases" / release
-        if directory.exists():
-            shutil.rmtree(directory)
-            removed.append(release)
-        (root / "env" / f"{release}.env").unlink(missing_ok=True)
+        directory = root / "releases" / checked(release)
+        with writing(directory):
+            if _discard(directory):
+                removed.append(release)
+            (root / "env" / f"{release}.env").unlink(missing_ok=True)
     return removed
+
+
+def checked(release: str) -> str:
+    """*release*, if it may be the name of a directory. Raises LastroError."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", release):
+        raise LastroError(
+            f"{release!r} is not the id of a release.",
+            remedy=Text(en="Give ids as the ledger lists them, such as r2-3f9c2e1.", pt_BR="Use ids como no ledger, por exemplo r2-3f9c2e1."),
+        )
+    return release
 
 
 def run(options: t.Mapping[str, t.Any], *, progress: Progress = silent, write: bool = True) -> dict[str, t.Any]:
     """The result of the module C(release) for its options. Raises LastroError."""
     root = Path(options["root"])
-    removed = [release for release in options["remove"] if (root / "releases" / release).exists()]
+    removed = [release for release in options["remove"] if (root / "releases" / checked(release)).exists()]
     result: dict[str, t.Any] = {"changed": bool(removed), "files": 0, "wheels": 0, "removed": removed}
     before: dict[str, list[str]] = {"releases": removed}
     after: dict[str, list[str]] = {"releases": []}
@@ -142,7 +205,7 @@ def run(options: t.Mapping[str, t.Any], *, progress: Progress = silent, write: b
         remove(root, options["remove"])
     if options["release"]:
         archive, wheels = Path(options["archive"]), Path(options["wheels"])
-        staging = Staging(root, options["release"], archive, options["sha256"], wheels, options["requirements"], options["python"])
+        staging = Staging(root, checked(options["release"]), archive, options["sha256"], wheels, options["requirements"], options["python"])
         result["directory"] = str(staging.directory)
         if not is_complete(staging.directory):
             result["changed"] = True
@@ -152,4 +215,4 @@ def run(options: t.Mapping[str, t.Any], *, progress: Progress = silent, write: b
     return {**result, "diff": {"before": before, "after": after}}
 
 
-__all__ = ("Staging", "check_archive", "is_complete", "remove", "run", "stage")
+__all__ = ("Staging", "check_archive", "checked", "is_complete", "remove", "run", "stage")

@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import typing as t
 
 from ._errors import LastroError, Text
-from ._postgres import ConnectionSettings, connect
+from ._postgres import ConnectionSettings, connect, redact
+
+with contextlib.suppress(ImportError):  # connect() says so
+    import psycopg2
 
 OWN = "lastro.deploy-session"
 FIND = """
@@ -21,12 +25,14 @@ FIND = """
 def end(settings: ConnectionSettings, name: str, *, timeout: float, write: bool = True, clock: t.Callable[[], float] = time.monotonic) -> int:
     """End the sessions whose application name starts with *name* and wait until they are gone; how many. Raises LastroError."""
     with connect(settings, application_name=OWN, autocommit=True) as connection, connection.cursor() as cursor:
-        wanted = {"database": settings.database, "name": name, "own": OWN}
-        cursor.execute(FIND, wanted)
+        cursor.execute(FIND, {"database": settings.database, "name": name, "own": OWN})
         found = [row[0] for row in cursor.fetchall()]
         if not found or not write:
             return len(found)
-        cursor.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s) AS pid", (found,))
+        try:
+            cursor.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s) AS pid", (found,))
+        except psycopg2.Error as error:
+            raise _stay(len(found), redact(" ".join(str(error).split()), settings)) from None
         until = clock() + timeout
         while clock() < until:
             cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE pid = ANY (%s)", (found,))
@@ -34,8 +40,12 @@ def end(settings: ConnectionSettings, name: str, *, timeout: float, write: bool 
             if row is not None and row[0] == 0:
                 return len(found)
             time.sleep(0.1)
-    raise LastroError(
-        f"{len(found)} database sessions of a dead run do not end.",
+    raise _stay(len(found), f"they are still there after {timeout:g} s")
+
+
+def _stay(count: int, reason: str) -> LastroError:
+    return LastroError(
+        f"{count} database sessions of a dead run do not end: {reason}.",
         remedy=Text(en="Look at them in pg_stat_activity and end them by hand.", pt_BR="Veja-as em pg_stat_activity e encerre-as à mão."),
     )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ._clock import Now, to_text, utc_now
 from ._errors import LastroError, Text
-from ._files import append_line, read_json_lines
+from ._files import append_line, read_json_lines, writing
 
 Signoff = dict[str, t.Any]
 """{name, by, release, comment, time}."""
@@ -20,7 +20,12 @@ Signoff = dict[str, t.Any]
 def run(
     state_dir: Path, *, release: str, name: str | None, by: str, comment: str, required: t.Sequence[str], write: bool = True, now: Now = utc_now
 ) -> dict[str, t.Any]:
-    """Record the sign-off *name* unless the same person gave it, and tell which of *required* are missing."""
+    """Record the sign-off *name* unless the same person gave it, and tell which of *required* are missing.
+
+    Raises LastroError where nobody signs, and on a full or read-only disk.
+    """
+    if name and not by.strip():
+        raise LastroError(f"Nobody signs {name} off: by is empty.", remedy=Text(en="Say who it is, in by.", pt_BR="Diga quem é, em by."))
     path = state_dir / "signoffs.jsonl"
     given = [signoff for signoff in read_json_lines(path) if signoff.get("release") == release]
     before = list(given)
@@ -28,8 +33,9 @@ def run(
         signoff = {"name": name, "by": by, "release": release, "comment": comment, "time": to_text(now())}
         given.append(signoff)
         if write:
-            state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            append_line(path, json.dumps(signoff, sort_keys=True, ensure_ascii=False))
+            with writing(path):
+                state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+                append_line(path, json.dumps(signoff, sort_keys=True, ensure_ascii=False))
     missing = [one for one in required if one not in {signoff["name"] for signoff in given}]
     return {
         "changed": given != before,

@@ -11,7 +11,7 @@ import socket
 import typing as t
 from pathlib import Path
 
-from ._files import write_atomic
+from ._files import write_atomic, writing
 
 SLOTS = ("blue", "green")
 
@@ -70,11 +70,16 @@ def choose_ports(
 
     A process without the key ``ports`` does not listen.
     """
-    chosen: dict[str, list[int]] = {}
-    for name, spec in processes.items():
-        if spec.get("ports") is None:
-            continue
-        chosen[name] = list(spec["ports"] or kept.get(name) or free(len(SLOTS)))
+    listening = {name: spec["ports"] for name, spec in processes.items() if spec.get("ports") is not None}
+    chosen = {name: list(ports or kept.get(name) or ()) for name, ports in listening.items()}
+    taken = {port for ports in chosen.values() for port in ports}
+    for name, known in chosen.items():
+        found = known
+        # What is free now may have been given to another process a moment ago, which does not listen yet.
+        while not found or (not known and not taken.isdisjoint(found)):
+            found = free(len(SLOTS))
+        chosen[name] = found
+        taken.update(found)
     return chosen
 
 
@@ -91,9 +96,10 @@ def free_ports(count: int) -> list[int]:
 
 
 def save_ports(path: Path, ports: t.Mapping[str, t.Sequence[int]]) -> None:
-    """Keep the ports for later runs."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_atomic(path, json.dumps({"ports": ports}).encode())
+    """Keep the ports for later runs. Raises LastroError on a full or read-only disk."""
+    with writing(path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomic(path, json.dumps({"ports": ports}).encode())
 
 
 __all__ = ("SLOTS", "SlotPlan", "choose_ports", "free_ports", "load_ports", "other", "plan_process", "save_ports")

@@ -41,9 +41,9 @@ def renew_timers(state_dir: Path, run_id: str, deadline: float) -> list[str]:
 
 
 def _finished(results_file: Path) -> str:
-    """The job's result as text; "" while it runs (async_wrapper says so by the keys started and finished)."""
+    """The job's result as text; "" while it runs (async_wrapper says so by its job id and the keys started and finished)."""
     content = _json(results_file)
-    running = not content or ("started" in content and not content.get("finished"))
+    running = not content or ("ansible_job_id" in content and content.get("started") and not content.get("finished"))
     return "" if running else json.dumps(content)
 
 

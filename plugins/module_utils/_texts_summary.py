@@ -19,12 +19,9 @@ PROBLEM_WIDTH = 100
 NAMES_SHOWN = 3
 
 _VERIFIED = {
-    "listed": Text("listed", "listado"),
-    "decoded": Text("decoded", "decodificado"),
-    "decrypted": Text("decrypted", "decifrado"),
-    "counted": Text("counted", "contado"),
-    "restored": Text("restored", "restaurado"),
-    "uploaded": Text("uploaded", "enviado"),
+    "read": Text("read back", "relido"),
+    "decode": Text("decoded", "decodificado"),
+    "decrypt": Text("decrypted", "decifrado"),
 }
 
 _SKIPPED = {

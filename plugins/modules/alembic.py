@@ -246,12 +246,14 @@ traceback_tail:
 
 from ansible_collections.lastro.deploy.plugins.module_utils._alembic_migrate import argument_spec, run_module
 from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
+from ansible_collections.lastro.deploy.plugins.module_utils._postgres import register_secrets, settings_from_params
 
 
 def main() -> None:
     """Run the module."""
     module = argument_spec().create_module()
     try:
+        register_secrets(module, settings_from_params(module.params))
         result = run_module(module.params, check_mode=module.check_mode)
     except LastroError as error:
         module.fail_json(**error.as_result())

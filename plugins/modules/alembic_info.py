@@ -227,12 +227,14 @@ traceback_tail:
 
 from ansible_collections.lastro.deploy.plugins.module_utils._alembic import info_argument_spec, information
 from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
+from ansible_collections.lastro.deploy.plugins.module_utils._postgres import register_secrets, settings_from_params
 
 
 def main() -> None:
     """Run the module."""
     module = info_argument_spec().create_module()
     try:
+        register_secrets(module, settings_from_params(module.params))
         result = information(module.params)
     except LastroError as error:
         module.fail_json(**error.as_result())

@@ -90,10 +90,12 @@ prunable:
 """
 
 import dataclasses
+import typing as t
 from pathlib import Path
 
 from ansible_collections.lastro.deploy.plugins.module_utils import _ledger
 from ansible_collections.lastro.deploy.plugins.module_utils._argspec import ArgumentSpec
+from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
 
 SPEC = ArgumentSpec(
     {
@@ -111,26 +113,34 @@ SPEC = ArgumentSpec(
 )
 
 
-def main() -> None:
-    """Run the module."""
-    module = SPEC.create_module()
-    options = module.params
+def run(options: t.Mapping[str, t.Any], *, write: bool) -> dict[str, t.Any]:
+    """The module's result. Raises LastroError."""
     path = Path(options["state_dir"]) / "ledger.json"
     before = after = _ledger.load(path)
     if options["release"]:
         entry = _ledger.Release(options["release"], options["version"], options["sha256"], options["state"], options["run_id"], tuple(options["revisions"]))
         after = _ledger.record(before, entry, live=options["live"])
     after = _ledger.forget(after, options["forget"])
-    if after != before and not module.check_mode:
+    if after != before and write:
         _ledger.save(path, after)
     last_good = after.last_good(besides=options["release"] or "")
-    module.exit_json(
-        changed=after != before,
-        diff={"before": _ledger.as_dict(before), "after": _ledger.as_dict(after)},
-        last_good=dataclasses.asdict(last_good) if last_good else {},
-        prunable=list(after.prunable(options["keep"])),
+    return {
+        "changed": after != before,
+        "diff": {"before": _ledger.as_dict(before), "after": _ledger.as_dict(after)},
+        "last_good": dataclasses.asdict(last_good) if last_good else {},
+        "prunable": list(after.prunable(options["keep"])),
         **_ledger.as_dict(after),
-    )
+    }
+
+
+def main() -> None:
+    """Run the module."""
+    module = SPEC.create_module()
+    try:
+        result = run(module.params, write=not module.check_mode)
+    except LastroError as error:
+        module.fail_json(**error.as_result())
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,8 @@ import secrets
 from pathlib import Path
 
 from ansible_collections.lastro.deploy.plugins.module_utils._argspec import ArgumentSpec
-from ansible_collections.lastro.deploy.plugins.module_utils._files import write_atomic
+from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
+from ansible_collections.lastro.deploy.plugins.module_utils._files import write_atomic, writing
 
 
 def main() -> None:
@@ -49,9 +50,13 @@ def main() -> None:
     module = ArgumentSpec({"path": {"type": "path", "required": True}}).create_module()
     path = Path(module.params["path"])
     missing = not path.exists()
-    if missing and not module.check_mode:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomic(path, secrets.token_urlsafe(32).encode())
+    try:
+        if missing and not module.check_mode:
+            with writing(path):
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                write_atomic(path, secrets.token_urlsafe(32).encode())
+    except LastroError as error:
+        module.fail_json(**error.as_result())
     module.exit_json(changed=missing, path=str(path))
 
 

@@ -26,7 +26,7 @@ options:
     description: The sign-off to record, for example V(tech_lead). Without it nothing is recorded.
     type: str
   by:
-    description: Who signs.
+    description: Who signs. Must be given with O(name).
     type: str
     default: ''
   comment:

@@ -70,6 +70,7 @@ from pathlib import Path
 
 from ansible_collections.lastro.deploy.plugins.module_utils import _slots
 from ansible_collections.lastro.deploy.plugins.module_utils._argspec import ArgumentSpec
+from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
 
 SPEC = ArgumentSpec(
     {
@@ -89,8 +90,11 @@ def main() -> None:
     path = Path(options["state_dir"]) / "ports.json"
     kept = _slots.load_ports(path)
     ports = _slots.choose_ports(options["processes"], kept, _slots.free_ports)
-    if ports != kept and not module.check_mode:
-        _slots.save_ports(path, ports)
+    try:
+        if ports != kept and not module.check_mode:
+            _slots.save_ports(path, ports)
+    except LastroError as error:
+        module.fail_json(**error.as_result())
     plans = [_slots.plan_process(name, ports.get(name, ()), options["serving"], options["programs"], options["release"]) for name in options["processes"]]
     module.exit_json(
         changed=ports != kept,

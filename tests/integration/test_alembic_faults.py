@@ -123,3 +123,18 @@ def test_the_deadline_ends_the_process_and_its_session(modules: Modules, tmp_pat
     assert (result["sqlstate"], result["retried"], result["revision"]) == ("57014", 0, "slow")
     assert "statement_timeout" in result["msg"]
     assert app.rows("SELECT to_regclass('half')") == [(None,)]
+
+
+def test_killed_inside_a_concurrent_build(modules: Modules, app: App) -> None:
+    modules.alembic(app, revision="r3")
+    with contextlib.closing(psycopg2.connect(app.url)) as holder, holder.cursor() as cursor:
+        holder.set_session(isolation_level="REPEATABLE READ")
+        cursor.execute("SELECT count(*) FROM users")
+        with running(app, lock_timeout="200ms") as process:
+            until(lambda: sessions(app, "query LIKE '%CONCURRENTLY%' AND wait_event_type = 'Lock'"))
+            process.kill()
+            process.wait()
+        until(lambda: sessions(app, "true") == [], seconds=5)
+    assert modules.alembic(app, check=True)["invalid_indexes"] == [{"index": "public.uq_email", "table": "users"}]
+    result = modules.alembic(app)
+    assert (result["before"], result["after"], result["repaired_indexes"], result["invalid_indexes"]) == (["r3"], ["r8"], ["uq_email"], [])

@@ -100,7 +100,7 @@ class Answer:
 def ask(port: int, path: str = "/", *, method: str = "GET", headers: t.Sequence[tuple[str, str]] = (), body: bytes | None = None) -> Answer:
     """One request on a connection of its own; a header may stand more than once."""
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
-        connection.putrequest(method, path)
+        connection.putrequest(method, path, skip_host=any(name == "Host" for name, _ in headers))
         for name, value in headers:
             connection.putheader(name, value)
         if body is not None:

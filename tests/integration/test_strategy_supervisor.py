@@ -19,7 +19,7 @@ import pytest
 import redis
 from demo.caddy import Caddy
 from demo.postgres import free_port
-from demo.process import wait_until
+from demo.process import alive, wait_until
 from demo.supervisor import Supervisor
 from demo.valkey import Valkey
 
@@ -290,7 +290,7 @@ def test_the_embedded_servers_leave_nothing_running(base: Path) -> None:
     wait_until(lambda: "RUNNING" in subprocess.run([*server.ctl, "status"], capture_output=True, text=True, check=False).stdout, seconds=10, what="stubborn")
     pid = int(subprocess.run([*server.ctl, "pid", "stubborn"], capture_output=True, text=True, check=True).stdout)
     server.stop(seconds=1)
-    assert not Path(f"/proc/{pid}").exists()
+    assert not alive(pid)
     assert not server.socket.parent.exists()
     valkey = Valkey.create(base / "valkey")
     assert Valkey.open(base / "valkey") == valkey

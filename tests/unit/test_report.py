@@ -57,7 +57,7 @@ def result(second: int, phase: str, evidence: dict[str, t.Any], host: str = "db1
 def journal() -> list[dict[str, t.Any]]:
     release = {"id": "r3-3f9c2e1", "version": "r3", "sha256": "ab" * 32}
     opened = {"run_id": RUN, "app": "calendar-api", "environment": "prod", "release": release, "previous": {"id": "r2-1", "version": "r2"}}
-    backup = {"path": "/b/x.dump", "size": 214_000_000, "raw_size": 1_200_000_000, "tables": 18, "verified": ["decoded"], "hashes": {"users": "aa"}}
+    backup = {"path": "/b/x.dump", "size": 214_000_000, "raw_size": 1_200_000_000, "tables": 18, "verified": ["decode"], "hashes": {"users": "aa"}}
     migrate = {"after": ["c3d4"], "before": ["a1b2"], "applied": [{"seconds": 0.4, "revision": "c3d4"}]}
     watched = {"verdict": "fail", "samples": 14, "seconds": 62.0, "gates": GATES, "ok": False}
     remedy = {"en": "Look at r3's errors.", "pt_BR": "Veja os erros da r3."}

@@ -33,7 +33,7 @@ SUMMARIES: list[tuple[str, dict[str, t.Any], str, str]] = [
     ),
     (
         "backup",
-        {"size": 214_000_000, "raw_size": 1_200_000_000, "tables": 18, "rows": 9, "verified": ["decoded"], "hashes": True},
+        {"size": 214_000_000, "raw_size": 1_200_000_000, "tables": 18, "rows": 9, "verified": ["decode"], "hashes": True},
         "1.2 GB in 214 MB, decoded, hashes of 18 tables",
         "1,2 GB em 214 MB, decodificado, hashes de 18 tabelas",
     ),

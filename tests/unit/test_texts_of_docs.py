@@ -154,7 +154,7 @@ def test_profile_has_every_option_with_its_default() -> None:
 
 def test_profile_has_no_other_option() -> None:
     others = set(documented_options()) - set(DEFAULTS)
-    assert others == set(_plan.RUN_TIME_INPUTS)
+    assert others == _plan.RUN_TIME_INPUTS | _plan.HOST_OPTIONS
 
 
 def test_examples_of_the_profile_are_yaml() -> None:
@@ -165,6 +165,15 @@ def test_examples_of_the_profile_are_yaml() -> None:
     for language, content in blocks(text_of(ROOT / "docs" / "profile.md")):
         if language == "yaml":
             assert set(yaml.safe_load(content)) <= set(DEFAULTS), content
+
+
+def test_walk_through_is_a_profile_without_findings() -> None:
+    profile: dict[str, t.Any] = {"deploy_environment": "prod", "deploy_proxy": DEFAULTS["deploy_proxy"]}
+    for language, content in blocks(text_of(ROOT / "docs" / "your-app.md")):
+        if language == "yaml":
+            profile |= yaml.safe_load(content)
+    groups = {"app": ["app1"], "proxy": ["app1"], "primary": ["app1"]}
+    assert [str(finding) for finding in _plan.findings(profile, groups, DEFAULTS, {})] == []
 
 
 def test_every_phase_has_its_page_and_its_row() -> None:
@@ -180,7 +189,7 @@ def test_page_of_a_phase_says_the_same_things(phase: str) -> None:
     assert page.startswith(f"# {phase}\n")
     assert re.findall(r"^## (.*)$", page, re.MULTILINE) == ["What it does", "Where it runs", "What it proves", "What can go wrong", "Options"]
     for option in re.findall(r"`(deploy_\w+)", page):
-        assert option in DEFAULTS or option in _plan.RUN_TIME_INPUTS or option == "deploy_address", option
+        assert option in DEFAULTS or option in _plan.RUN_TIME_INPUTS | _plan.HOST_OPTIONS, option
 
 
 def test_every_playbook_is_named() -> None:

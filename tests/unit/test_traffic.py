@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+import typing as t
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,8 @@ def server() -> collections.abc.Iterator[Server]:
 def run_client(server: Server, requests: int = 20, **settings: object) -> list[traffic.Record]:
     """The records of *requests* requests, sent quickly."""
     kept: list[traffic.Record] = []
-    chosen = traffic.Settings(**{"host": "127.0.0.1", "port": server.port, "rate": 400.0, "seconds": requests / 400, "timeout": 5.0, **settings})  # type: ignore[arg-type]
+    values: dict[str, t.Any] = {"host": "127.0.0.1", "port": server.port, "rate": 400.0, "seconds": requests / 400, "timeout": 5.0, **settings}
+    chosen = traffic.Settings(**values)
     asyncio.run(traffic.Client(chosen, kept.append).run(lambda: False))
     return kept
 
@@ -250,7 +252,7 @@ def test_ends_when_told(way: str, server: Server, tmp_path: Path) -> None:
             stop_file.touch()
         else:
             process.send_signal(signal.Signals[way])
-        out, _ = process.communicate(timeout=20)
+        out, _err = process.communicate(timeout=20)
     assert process.returncode == 0
     summary = json.loads(out)
     assert summary["requests"] == len(server.asked) > 0

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a failed run does next: every cell, the cases that people ask about, and the outcome that follows."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import itertools
+import subprocess
+import sys
+import types
+import typing as t
+from pathlib import Path
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from ansible_collections.lastro.deploy.plugins.filter import decide as decide_filter
+from ansible_collections.lastro.deploy.plugins.module_utils import _decide
+from ansible_collections.lastro.deploy.plugins.module_utils._decide import Facts, decide, facts_of, outcome
+from ansible_collections.lastro.deploy.plugins.module_utils._journal import RunState
+
+ROOT = Path(__file__).resolve().parents[2]
+GENERATOR = ROOT / "tests" / "bin" / "generate-rollback-table"
+FLAGS = ("switched", "writes_possible", "restorable")
+
+# (name, facts that differ from those of a run that failed before it changed anything, scope, decrypt)
+CASES: list[tuple[str, dict[str, t.Any], str, bool]] = [
+    ("preflight has failed", {}, "nothing", False),
+    ("the very first deploy has failed before it served", {"target": ""}, "nothing", False),
+    ("an expanding revision ran, the old release serves", {"migration": "compatible"}, "nothing", False),
+    ("tokens are half encrypted, the old release serves", {"migration": "compatible", "tokens": "both"}, "nothing", False),
+    ("smoke has failed, no revision", {"switched": True}, "code", False),
+    ("smoke has failed on an expanded schema", {"switched": True, "migration": "compatible", "tokens": "both"}, "code", False),
+    ("a breaking revision ran before the switch", {"migration": "reversible"}, "migration", False),
+    ("a breaking revision ran and the new release serves", {"migration": "reversible", "switched": True}, "code_and_migration", False),
+    ("clear text is gone, and the contracting revision has failed", {"switched": True, "tokens": "cleared"}, "code", True),
+    ("clear text is gone, and the schema must go back", {"switched": True, "tokens": "cleared", "migration": "reversible"}, "code_and_migration", True),
+    ("clear text is gone, old code already serves", {"tokens": "cleared"}, "code", True),
+    ("a column was dropped, users are still kept out", {"migration": "irreversible", "writes_possible": False, "restorable": True}, "restore", False),
+    ("a column was dropped, users have written since", {"migration": "irreversible", "switched": True, "restorable": True}, "needs_human", False),
+    ("a column was dropped without a second backup", {"migration": "irreversible"}, "needs_human", False),
+    ("the very first deploy serves and has failed", {"switched": True, "target": ""}, "needs_human", False),
+    (
+        "the very first deploy has dropped something",
+        {"migration": "irreversible", "writes_possible": False, "restorable": True, "target": ""},
+        "restore",
+        False,
+    ),
+    ("clear text is gone and no release wants it", {"tokens": "cleared", "target": ""}, "needs_human", False),
+    ("the schema should go back, but for whom?", {"migration": "reversible", "target": ""}, "needs_human", False),
+]
+
+
+def generator() -> types.ModuleType:
+    loader = importlib.machinery.SourceFileLoader("generate_rollback_table", str(GENERATOR))
+    module = importlib.util.module_from_spec(t.cast(importlib.machinery.ModuleSpec, importlib.util.spec_from_loader(loader.name, loader)))
+    loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(("name", "facts", "scope", "decrypt"), CASES, ids=[case[0] for case in CASES])
+def test_named_cases(name: str, facts: dict[str, t.Any], scope: str, decrypt: bool) -> None:
+    decision = decide(Facts(**{"target": "r1", **facts}))
+    assert (decision.scope, decision.decrypt) == (scope, decrypt)
+
+
+def test_the_page_has_every_cell_and_is_the_one_that_the_code_makes() -> None:
+    made = generator()
+    table = made.cells()
+    assert len(table) == 4 * 3 * 2**4
+    text = (ROOT / "docs" / "rollback-table.md").read_text(encoding="utf-8")
+    assert text == made.page(), "run tests/bin/generate-rollback-table"
+    for (migration, tokens, *flags), (scope, decrypt, english, portuguese) in table.items():
+        assert f"| {migration} | {tokens} | {' | '.join(flags)} | `{scope}` | {'yes' if decrypt else 'no'} | {english} | {portuguese} |\n" in text
+    # The short table says the same of each cell, exactly once.
+    spread: dict[tuple[str, ...], t.Any] = {}
+    for cell, answer in made.folded(table):
+        for expanded in itertools.product(*(("no", "yes") if value == "any" else (value,) for value in cell)):
+            assert expanded not in spread
+            spread[expanded] = answer
+    assert spread == table
+
+
+def test_the_script_compares_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    finished = subprocess.run([sys.executable, GENERATOR, "--check"], capture_output=True, text=True, check=False)
+    assert (finished.returncode, finished.stderr) == (0, "")
+    made = generator()
+    made.PAGE = tmp_path / "page.md"  # type: ignore[attr-defined]
+    monkeypatch.setattr(sys, "argv", ["generate-rollback-table", "--check"])
+    assert made.main() == 1
+    assert "run tests/bin/generate-rollback-table" in capsys.readouterr().err
+    assert not made.PAGE.exists()
+    monkeypatch.setattr(sys, "argv", ["generate-rollback-table"])
+    assert made.main() == 0
+    assert made.PAGE.read_text(encoding="utf-8") == made.page()
+
+
+@pytest.mark.parametrize("migration", _decide.MIGRATIONS)
+@pytest.mark.parametrize("tokens", _decide.TOKENS)
+@pytest.mark.parametrize("flags", list(itertools.product((False, True), repeat=3)))
+@pytest.mark.parametrize("target", ["", "r1"])
+def test_what_holds_in_every_cell(migration: _decide.Migration, tokens: _decide.Tokens, flags: tuple[bool, ...], target: str) -> None:
+    facts = Facts(migration, tokens, **dict(zip(FLAGS, flags, strict=True)), target=target)
+    decision = decide(facts)
+    assert decision.scope in _decide.SCOPES
+    assert all(decision.reason)
+    if decision.scope == "restore":
+        assert facts.migration == "irreversible" and facts.restorable and not facts.writes_possible
+    if "migration" in decision.scope:
+        assert facts.migration == "reversible"
+    if decision.scope in ("code", "migration", "code_and_migration"):
+        assert facts.target and facts.migration != "irreversible"
+        assert decision.decrypt is (facts.tokens == "cleared")
+    if decision.scope == "nothing":
+        assert not facts.switched and facts.tokens != "cleared" and facts.migration in ("none", "compatible")
+
+
+def state(_contract: dict[str, t.Any] | None = None, _second_backup: str = "", /, **phases: str) -> RunState:
+    evidence = {"contract": _contract or {}, "maintenance_enter": {"second_backup": _second_backup} if _second_backup else {}}
+    return RunState(phases=phases, evidence=evidence)
+
+
+def facts(*states: RunState, migrated: bool = True, compatible: bool = True, reversible: bool = True, serving: t.Sequence[str] = ("r1",)) -> Facts:
+    return facts_of(states, compatible=compatible, reversible=reversible, migrated=migrated, target="r1", serving=serving)
+
+
+def test_facts_from_a_journal() -> None:
+    assert facts(state(backup="ok"), migrated=False, serving=()) == Facts(target="r1")
+    assert facts(state(migrate="ok")).migration == "compatible"
+    assert facts(state(migrate="ok"), compatible=False).migration == "reversible"
+    assert facts(state(migrate="ok"), compatible=False, reversible=False).migration == "irreversible"
+    assert facts(state(), serving=["r1", "r2"]).switched is True
+    assert facts(state(), serving=["r1"]).switched is False
+
+
+@pytest.mark.parametrize(
+    ("phases", "contract", "tokens"),
+    [
+        ({"migrate": "ok"}, {}, "untouched"),
+        ({"protect": "skipped"}, {}, "untouched"),
+        ({"protect": "skipped", "contract": "failed"}, {}, "untouched"),
+        ({"protect": "started"}, {}, "both"),
+        ({"protect": "failed"}, {}, "both"),
+        ({"protect": "ok"}, {}, "both"),
+        ({"protect": "ok", "contract": "skipped"}, {"skipped_because": "nothing"}, "both"),
+        ({"protect": "ok", "contract": "ok"}, {"cleared": 0}, "both"),
+        ({"protect": "ok", "contract": "ok"}, {"cleared": 7}, "cleared"),
+        # Killed or failed in the middle, there is no evidence: rows may have been cleared.
+        ({"protect": "ok", "contract": "started"}, {}, "cleared"),
+        ({"protect": "ok", "contract": "failed"}, {}, "cleared"),
+    ],
+)
+def test_tokens_from_a_journal(phases: dict[str, str], contract: dict[str, t.Any], tokens: str) -> None:
+    assert facts(state(contract, **phases)).tokens == tokens
+
+
+def test_a_restore_needs_the_backup_under_a_maintenance_that_is_still_on() -> None:
+    drained = facts(state({}, "/b/x.dump", maintenance_enter="ok"))
+    assert (drained.restorable, drained.writes_possible) == (True, False)
+    left = facts(state({}, "/b/x.dump", maintenance_enter="ok", maintenance_leave="started"))
+    assert (left.restorable, left.writes_possible) == (True, True)
+    earlier = facts(state(maintenance_enter="started"), state({}, "/b/x.dump", maintenance_enter="ok"))
+    assert (earlier.restorable, earlier.writes_possible) == (True, False)
+    assert facts(state(maintenance_enter="ok")).writes_possible is True
+
+
+FAILED = {"failed_phase": "smoke", "phases": {"smoke": "failed", "rollback": "ok"}}
+
+
+@pytest.mark.parametrize(
+    ("run", "expected"),
+    [
+        ({"phases": {"contract": "ok"}}, "deployed"),
+        ({"phases": {"contract": "skipped"}}, "deployed"),
+        ({"phases": {"contract": "started"}}, "unfinished"),
+        ({}, "unfinished"),
+        ({"evidence": {"preflight": {"nothing_to_do": True}}}, "nothing_to_do"),
+        ({"failed_phase": "backup"}, "needs_human"),
+        ({"requests": [{"what": "roll back"}], "phases": {"contract": "ok"}}, "needs_human"),
+        ({**FAILED, "decision": {"scope": "needs_human"}}, "needs_human"),
+        ({**FAILED, "decision": {"scope": "code", "facts": {"switched": True, "migration": "none"}}}, "rolled_back"),
+        ({**FAILED, "decision": {"scope": "nothing", "facts": {"switched": False, "migration": "none"}}}, "failed_nothing_changed"),
+        ({**FAILED, "decision": {"scope": "nothing", "facts": {"switched": False, "migration": "none", "tokens": "both"}}}, "rolled_back"),
+        ({**FAILED, "decision": {"scope": "nothing", "facts": {"switched": False, "migration": "compatible"}}}, "rolled_back"),
+        ({**FAILED, "phases": {"rollback": "failed"}, "decision": {"scope": "code"}}, "rollback_incomplete"),
+        ({**FAILED, "phases": {}, "decision": {"scope": "nothing", "facts": {"migration": "none"}}}, "rollback_incomplete"),
+    ],
+)
+def test_outcome(run: dict[str, t.Any], expected: str) -> None:
+    assert outcome(RunState(**{**run, "requests": tuple(run.get("requests", ()))})) == expected
+    # The filter gets what the module journal returns, with more in it.
+    assert decide_filter.outcome({**run, "sound": False, "problem": "x"}) == expected
+
+
+RUN = {"phases": {"migrate": "ok", "protect": "ok", "smoke": "failed"}, "evidence": {}}
+
+
+def answer(run: dict[str, t.Any], **other: object) -> dict[str, t.Any]:
+    options: dict[str, t.Any] = {"target": "r1", "serving": ["r2"], "migrated": True, "compatible": True, "reversible": True, **other}
+    found: dict[str, t.Any] = decide_filter.FilterModule().filters()["decide"](run, **options)
+    return found
+
+
+def test_filter_gives_plain_data() -> None:
+    assert answer(RUN) == {
+        "scope": "code",
+        "reason": {"en": "schema stays (compatible)", "pt_BR": "o esquema fica (compatível)"},
+        "decrypt": False,
+        "facts": {"migration": "compatible", "tokens": "both", "switched": True, "writes_possible": True, "restorable": False, "target": "r1"},
+    }
+
+
+def test_filter_counts_what_earlier_runs_entered() -> None:
+    assert answer({"phases": {"preflight": "failed"}, "evidence": {}}, reached=["protect", "preflight"])["facts"]["tokens"] == "both"
+    cleared = answer({"phases": {"preflight": "failed"}, "evidence": {}}, reached=["preflight", "protect", "contract"])
+    assert (cleared["facts"]["tokens"], cleared["decrypt"]) == ("cleared", True)
+
+
+def test_a_human_asks_for_a_scope() -> None:
+    asked = answer(RUN, scope="code_and_migration")
+    assert (asked["scope"], asked["reason"]["en"], asked["facts"]["switched"]) == ("code_and_migration", "asked for by a human", True)
+    with pytest.raises(AnsibleFilterError, match=r"deploy_rollback_scope is 'everything': choose one of nothing, code, migration"):
+        answer(RUN, scope="everything")
