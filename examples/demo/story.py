@@ -5,15 +5,19 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 import typing as t
 from pathlib import Path
+
+import psycopg2
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from . import traffic
 from .world import ROOT, USERS, World
@@ -86,21 +90,27 @@ class Traffic:
 
 
 def token_figures(world: World) -> dict[str, int]:
-    """{total, encrypted, verified, clear_left} of the credentials, by the collection's own read-only module."""
-    options = "table=credentials verify=all environment_file={{ deploy_root }}/env/demo.env"
-    variables = world.home / "env-demo.env"
-    state = world.state
-    descriptor = os.open(variables, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(f'DATABASE_URL="{state["database_url"]}"\nTOKEN_ENCRYPTION_KEY="{state["token_encryption_key"]}"\n')
-    options = f"table=credentials verify=all environment_file={variables}"
-    command = [str(Path(sys.executable).parent / "ansible"), "demo", "-i", "inventories/demo", "-m", "lastro.deploy.token_encryption_info", "-a", options]
-    settings = {**world.environment, "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.json", "ANSIBLE_LOAD_CALLBACK_PLUGINS": "1"}
-    finished = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, check=True)
-    variables.unlink()
-    answer = json.loads(finished.stdout)["plays"][0]["tasks"][0]["hosts"]["demo"]
-    total = answer["total"] - answer["null_rows"]
-    return {"total": total, "encrypted": total - answer["clear_left"], "verified": answer["verified"], "clear_left": answer["clear_left"]}
+    """{total, encrypted, verified, clear_left} of the credentials, read as an application would: each ciphertext is decrypted and compared."""
+    cipher = AESGCM(base64.urlsafe_b64decode(world.state["token_encryption_key"]))
+    figures = {"total": 0, "encrypted": 0, "verified": 0, "clear_left": 0}
+    connection = psycopg2.connect(world.database_url)
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT token, token_encrypted, token_nonce FROM credentials WHERE token IS NOT NULL OR token_encrypted IS NOT NULL")
+        for clear, ciphertext, nonce in cursor:
+            good = ciphertext is not None and _decrypts(cipher, bytes(nonce), bytes(ciphertext), clear)
+            figures["total"] += 1
+            figures["encrypted"] += ciphertext is not None
+            figures["verified"] += good
+            figures["clear_left"] += not good
+    connection.close()
+    return figures
+
+
+def _decrypts(cipher: AESGCM, nonce: bytes, ciphertext: bytes, clear: str | None) -> bool:
+    try:
+        return clear in (None, cipher.decrypt(nonce, ciphertext, None).decode())
+    except InvalidTag:
+        return False
 
 
 def tell(world: World) -> int:
@@ -147,7 +157,7 @@ def show(summary: dict[str, t.Any], records: list[traffic.Record]) -> None:
         say(f"{run['release']:<9}{run['outcome']:<14}{run['seconds']:>8.1f}{run['requests']:>10,}{run['failed']:>8,}")
     figures = traffic.summarise(records)
     say(f"\nrequests  {figures['requests']:,}, by release {figures['by_release']}, by status {figures['by_status']}")
-    say(f"latency   p50 {figures['p50']} ms, p95 {figures['p95']} ms, p99 {figures['p99']} ms")
+    say(f"latency   p50 {figures['p50_ms']} ms, p95 {figures['p95_ms']} ms, p99 {figures['p99_ms']} ms")
     tokens = summary["tokens"]
     say(f"tokens    {tokens['encrypted']:,} of {tokens['total']:,} encrypted, {tokens['verified']:,} verified, {tokens['clear_left']:,} left")
     say(f"address   {summary['url']}   (make demo-stop removes everything)")

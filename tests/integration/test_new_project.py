@@ -89,6 +89,59 @@ def test_wants_to_know_where(tmp_path: Path) -> None:
         assert f"{name}_dest=" in refused.stdout
 
 
+FILLED = {
+    "deploy_app": "calendar-api",
+    "deploy_version": "v1",
+    "  url": "/srv/calendar-api.git",
+    "deploy_user": "calendar",
+    "deploy_url": "http://127.0.0.1:8080",
+    "    command": "gunicorn --bind {bind} app:app",
+}
+SERVICES = {"DATABASE_URL": "postgresql://app:secret-of-the-database@db/app", "REDIS_URL": "redis://redis:6379/0"}
+PLAN = """
+- hosts: localhost
+  connection: local
+  gather_facts: false
+  tasks:
+    - lastro.deploy.plan: {artifact: false, environment: "{{ wanted }}"}
+"""
+
+
+def fill_in(directory: Path, environment: str) -> None:
+    """Do what the template asks for."""
+    profile, hosts = directory / environment / "group_vars" / "all" / "main.yml", directory / environment / "hosts"
+    text = profile.read_text(encoding="utf-8").replace("{address: FILL_IN}", "{address: ':8080'}")
+    for key, value in FILLED.items():
+        text, count = re.subn(f"(?m)^{key}: FILL_IN(?= |$)", f"{key}: '{value}'", text)
+        assert count == 1, key
+    assert "FILL_IN" not in re.sub(r"(?m)default\(\[?'FILL_IN'|default='FILL_IN'|^ *#.*$", "", text)
+    profile.write_text(text, encoding="utf-8")
+    hosts.write_text(hosts.read_text(encoding="utf-8").replace("FILL_IN_", "HOST_"), encoding="utf-8")
+
+
+@pytest.mark.parametrize("environment", ["prod", "staging"])
+def test_a_filled_in_project_can_be_planned(environment: str, tmp_path: Path, password_file: Path) -> None:
+    assert playbook(tmp_path, "new_project", "-e", "new_project_dest=.").returncode == 0
+    inventory = ("-i", environment, "--vault-password-file", str(password_file))
+    unfilled = playbook(tmp_path, "deploy", *inventory)
+    assert unfilled.returncode == 2
+    named = set(re.findall(r"^ +- ([\w.\[\]]+): is not filled in", unfilled.stdout, re.MULTILINE))
+    options = {"deploy_source.url", "deploy_processes.web.command", "deploy_site.address", "deploy_backup.identity", "deploy_env.SECRET_KEY"}
+    assert options | {"deploy_app", "deploy_version", "deploy_user", "deploy_url", "deploy_env.DATABASE_URL", "deploy_env.REDIS_URL"} <= named
+    assert {"FILL_IN_APP1", "FILL_IN_PROXY1"} <= set(re.findall(r"FILL_IN_\w+", unfilled.stdout))
+    assert "UNREACHABLE" not in unfilled.stdout
+    assert playbook(tmp_path, "new_secrets", "-e", f"new_secrets_dest={environment}/group_vars/all", *inventory).returncode == 0
+    fill_in(tmp_path, environment)
+    (tmp_path / "plan.yml").write_text(PLAN, encoding="utf-8")
+    program = [str(Path(sys.executable).parent / "ansible-playbook"), "plan.yml", *inventory, "-e", f"wanted={environment}", "-vv"]
+    services = {f"{environment.upper()}_{name}": value for name, value in SERVICES.items()}
+    settings = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"), "ANSIBLE_HOME": str(tmp_path / "home"), **services}
+    planned = subprocess.run(program, cwd=tmp_path, env=settings, capture_output=True, text=True, check=False)
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    assert "secret-of-the-database" not in planned.stdout
+    assert not SECRET.search(planned.stdout)
+
+
 @pytest.fixture
 def password_file(tmp_path: Path) -> Path:
     path = tmp_path / "password"

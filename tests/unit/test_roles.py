@@ -35,9 +35,10 @@ def options(role: str) -> dict[str, dict[str, t.Any]]:
 def test_has_readme_and_specs(role: str) -> None:
     assert (ROLES / role / "README.md").read_text(encoding="utf-8").strip()
     specs = load(ROLES / role / "meta" / "argument_specs.yml")["argument_specs"]
-    entry_points = {path.stem for path in (ROLES / role / "tasks").glob("*.yml")}
+    tasks = ROLES / role / "tasks"
+    entry_points = {str(path.relative_to(tasks)) for path in tasks.rglob("*.yml")}
     assert specs
-    assert set(specs) <= entry_points | {"main"}
+    assert {name.removesuffix(".yml") for name in specs} <= {name.removesuffix(".yml") for name in entry_points} | {"main"}
     for entry in specs.values():
         assert entry["short_description"].strip()
 

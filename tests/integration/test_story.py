@@ -1,0 +1,218 @@
+# Copyright: (c) 2026, lastro.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The story of the demo, end to end on real servers: r1, r2 under traffic, r3 that goes back, then what an operator does next.
+
+The tests stand in the order of the story and share its world.
+"""
+
+from __future__ import annotations
+
+import base64
+import collections.abc
+import dataclasses
+import json
+import re
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from calendar_api import seed
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from demo import story as demo_story
+from demo import traffic
+from demo.world import USERS, World
+
+from .world_support import ArgumentWatch, Command, answer, deploy, files_below, journal, outcome, play, revision, rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Story:
+    """What happened: each deploy's output, when it ran, every request, and every command line that `ps` would have shown."""
+
+    world: World
+    commands: dict[str, Command]
+    windows: dict[str, tuple[float, float]]
+    records: list[traffic.Record]
+    arguments: set[str]
+    outcomes: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def told() -> collections.abc.Iterator[Story]:
+    """r1 goes live; then, under constant requests, r2 (with -vvv) and r3."""
+    world = World(Path(tempfile.mkdtemp(prefix="lastro-story-")) / "demo")
+    try:
+        world.create()
+        yield _tell(world)
+    finally:
+        world.remove()
+        world.home.parent.rmdir()
+
+
+def _tell(world: World) -> Story:
+    commands: dict[str, Command] = {}
+    windows: dict[str, tuple[float, float]] = {}
+    outcomes: dict[str, str] = {}
+    requests: demo_story.Traffic | None = None
+    with ArgumentWatch() as watch:
+        for release, arguments in (("r1", []), ("r2", ["-vvv"]), ("r3", [])):
+            if release == "r2":
+                requests = demo_story.Traffic(world)
+            began = time.time()
+            commands[release] = deploy(world, release, *arguments)
+            windows[release] = (began, time.time())
+            outcomes[release] = outcome(world)
+        assert requests is not None
+        records = requests.stop()
+    return Story(world, commands, windows, records, watch.seen, outcomes)
+
+
+def test_outcomes_and_exit_codes(told: Story) -> None:
+    assert told.outcomes == {"r1": "deployed", "r2": "deployed", "r3": "rolled_back"}, told.commands["r3"].output
+    assert [told.commands[release].code == 0 for release in ("r1", "r2", "r3")] == [True, True, False]
+
+
+def test_the_lines_of_a_run(told: Story) -> None:
+    lines = told.commands["r3"].output.splitlines()
+    assert re.match(r"calendar-api · demo · r3 \([0-9a-f]{7}\) +run \d{8}T\d{6}-[0-9a-f]{4}", lines[0])
+    phases = [line.split()[1] for line in lines if re.match(r" [✔–✖↩] ", line)]
+    assert phases[:6] == ["open", "preflight", "stage", "backup", "maintenance_enter", "migrate"]
+    assert phases[-1] == "rollback"
+    assert any(line.startswith("✖ outcome: rolled_back · r2 serves · report: ") for line in lines)
+    assert "TASK [" not in told.commands["r3"].output
+
+
+def test_no_request_fails_while_r2_lands(told: Story) -> None:
+    since, until = told.windows["r2"]
+    figures = traffic.summarise(told.records, since=since, until=until)
+    assert figures["requests"] > 500
+    assert figures["failed"] == 0, {name: figures[name] for name in ("by_error", "failed_by_status", "first_failure")}
+    assert set(figures["by_client"]) == {"keep-alive", "new"}
+    assert {release.split("-")[0] for release in figures["by_release"]} == {"r1", "r2"}
+
+
+def test_only_r3s_own_errors_reach_clients(told: Story) -> None:
+    since, until = told.windows["r3"]
+    failed = [record for record in told.records if since <= record.start <= until and record.failed]
+    assert failed
+    assert {(record.status, record.release.split("-")[0], record.kind) for record in failed} == {(500, "r3", "schedule")}
+
+
+def test_r2_answers_afterwards(told: Story) -> None:
+    status, release, _body = answer(told.world)
+    assert (status, release.split("-")[0]) == (200, "r2")
+    assert answer(told.world, "/api/schedule?day=2026-01-01")[0] == 200
+
+
+def test_nothing_is_lost(told: Story) -> None:
+    booked = {row[0] for row in rows(told.world, "SELECT slot FROM bookings")}
+    written = {record.slot for record in told.records if record.kind == "bookings" and record.status == 201}
+    assert written
+    assert written <= booked
+    cipher = AESGCM(base64.urlsafe_b64decode(told.world.state["token_encryption_key"]))
+    originals = seed.tokens(users=USERS)
+    found = rows(told.world, "SELECT user_id, token, token_encrypted, token_nonce FROM credentials")
+    readable = {user: cipher.decrypt(bytes(nonce), bytes(ciphertext), None).decode() for user, _clear, ciphertext, nonce in found}
+    renewed = readable.pop(1)
+    assert renewed == {user: clear for user, clear, _ciphertext, _nonce in found}[1]
+    del originals[1]
+    assert readable == originals
+    assert len(readable) == USERS - 1
+
+
+def test_no_secret_anywhere(told: Story) -> None:
+    state = told.world.state
+    secrets = [state[name] for name in ("database_password", "token_encryption_key", "secret_key", "google_client_secret", "backup_identity")]
+    tokens = list(seed.tokens(users=USERS).values())[:1000] + [row[0] for row in rows(told.world, "SELECT token FROM credentials WHERE user_id = 1")]
+    places = {"output": "\n".join(command.output for command in told.commands.values()), "ps": "\n".join(told.arguments)}
+    # The environment files hold the application's secrets by design, 0600; the server's own data is the database.
+    for path in files_below(told.world.home / "state", told.world.home / "backups", told.world.home / "supervisor", told.world.home / "caddy"):
+        places[str(path)] = path.read_bytes().decode("utf-8", "replace")
+    for path in files_below(told.world.home / "calendar-api"):
+        if path.suffix == ".env":
+            assert path.stat().st_mode & 0o777 == 0o600, path
+        elif "site-packages" not in path.parts:
+            places[str(path)] = path.read_bytes().decode("utf-8", "replace")
+    assert len(told.commands["r2"].output) > 100_000
+    assert len(told.arguments) > 100
+    leaks = [(place, value[:4]) for place, text in places.items() for value in secrets + tokens if value in text]
+    assert not leaks
+
+
+def test_the_same_release_again_changes_nothing(told: Story) -> None:
+    again = deploy(told.world, "r2", ANSIBLE_STDOUT_CALLBACK="default")
+    assert again.code == 0, again.output
+    assert outcome(told.world) == "nothing_to_do"
+    recap = dict(re.findall(r"^(demo|localhost) +: .*?(changed=\d+)", again.output, re.MULTILINE))
+    assert recap == {"demo": "changed=0", "localhost": "changed=0"}
+
+
+def test_check_mode_shows_the_plan_and_changes_nothing(told: Story) -> None:
+    world = told.world
+    before = _fingerprint(world)
+    checked = deploy(world, "r4", "--check", "--diff", *_r4())
+    assert checked.code == 0, checked.output
+    assert "DROP COLUMN token" in checked.output
+    assert "0005" in checked.output
+    assert _fingerprint(world) == before
+    leftovers = [path for path in Path(tempfile.gettempdir()).iterdir() if path.name.startswith("lastro-check-")]
+    assert leftovers == []
+
+
+def test_rollback_brings_r1_back_on_the_newer_schema(told: Story) -> None:
+    world = told.world
+    requests = demo_story.Traffic(world)
+    back = play(world, "playbooks/rollback.yml")
+    records = requests.stop()
+    assert back.code == 0, back.output
+    assert outcome(world) == "rolled_back"
+    assert answer(world)[1].split("-")[0] == "r1"
+    assert revision(world) == ["0004"]
+    assert traffic.summarise(records)["failed"] == 0
+    originals = seed.tokens(users=USERS)
+    clear = dict(rows(world, "SELECT user_id, token FROM credentials"))
+    assert {user: token for user, token in clear.items() if user != 1} == {user: token for user, token in originals.items() if user != 1}
+    for user in (1, 2, USERS):
+        status, release, body = answer(world, f"/api/users/{user}/token-check")
+        assert (status, release.split("-")[0], json.loads(body)["readable"]) == (200, "r1", True)
+    decision = next(record for record in journal(world) if record["kind"] == "decision")
+    assert decision["scope"] == "code"
+
+
+def test_what_r1_writes_meanwhile_is_not_stale_after_r2_returns(told: Story) -> None:
+    world = told.world
+    assert answer(world, "/api/users/7/renew", method="POST")[0] == 200
+    renewed = rows(world, "SELECT token, token_encrypted FROM credentials WHERE user_id = 7")[0]
+    assert renewed[1] is None, "the guard trigger keeps no ciphertext of an older token"
+    forth = deploy(world, "r2")
+    assert forth.code == 0, forth.output
+    assert demo_story.token_figures(world) == {"total": USERS, "encrypted": USERS, "verified": USERS, "clear_left": 0}
+    assert answer(world, "/api/users/7/token-check")[0] == 200
+
+
+def test_portuguese(told: Story) -> None:
+    spoken = deploy(told.world, "r2", LASTRO_LANGUAGE="pt_BR")
+    assert spoken.code == 0, spoken.output
+    assert "abertura" in spoken.output
+    report = Path(demo_story.newest_report(told.world)).read_text(encoding="utf-8")
+    assert '<html lang="pt-BR"' in report
+
+
+def _r4() -> list[str]:
+    return ["-e", json.dumps({"deploy_tokens": []})]
+
+
+def _fingerprint(world: World) -> dict[str, object]:
+    """What a check must leave alone: rows, revision, files of the state, releases, backups and flags."""
+    files = files_below(world.home / "state", world.home / "backups", Path(world.state["supervisor"]["config_dir"]), Path(world.state["caddy"]["config_dir"]))
+    return {
+        "files": {str(path): path.read_bytes() for path in files},
+        "releases": sorted(path.name for path in (world.home / "calendar-api" / "releases").iterdir()),
+        "environments": sorted(path.name for path in (world.home / "calendar-api" / "env").iterdir()),
+        "revision": revision(world),
+        "tokens": rows(world, "SELECT count(*), count(token), count(token_encrypted), max(id) FROM credentials"),
+        "columns": rows(world, "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1, 2"),
+        "release": answer(world)[1],
+    }

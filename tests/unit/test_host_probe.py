@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether a host can take a release: interpreter, rights, room."""
+
+from __future__ import annotations
+
+import collections.abc
+import os
+import shutil
+import sys
+import types
+import typing as t
+from pathlib import Path
+
+import pytest
+from ansible_collections.lastro.deploy.plugins.module_utils import _host_probe
+from ansible_collections.lastro.deploy.plugins.modules import host_probe
+
+CallModule = collections.abc.Callable[..., dict[str, t.Any]]
+
+
+def test_a_good_host(tmp_path: Path, call_module: CallModule) -> None:
+    found = call_module(host_probe, python=sys.executable, directories=[str(tmp_path), str(tmp_path / "not" / "yet")], min_free_mb=1)
+    assert found["python_version"] == f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert (found["changed"], found["checked"], found["findings"]) == (False, 3, [])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ["exit 3", "echo no venv >&2; exit 1", None])
+def test_an_interpreter_that_does_not_do(content: str | None, tmp_path: Path, call_module: CallModule) -> None:
+    python = tmp_path / "python"
+    if content:
+        python.write_text(f"#!/bin/sh\n{content}\n", encoding="ascii")
+        python.chmod(0o755)
+    found = call_module(host_probe, python=str(python))
+    (finding,) = found["findings"]
+    assert (found["python_version"], finding["target"]) == ("", "deploy_python")
+    assert str(python) in finding["problem"] and finding["remedy"]["pt_BR"]
+
+
+def test_all_findings_at_once(tmp_path: Path, call_module: CallModule) -> None:
+    free = shutil.disk_usage(tmp_path).free // 2**20
+    found = call_module(host_probe, python="/nonexistent/python", directories=[str(tmp_path / "a"), str(tmp_path)], min_free_mb=free + 2000)
+    assert [finding["target"] for finding in found["findings"]] == ["deploy_python", str(tmp_path / "a"), str(tmp_path)]
+    assert "the disk is full" in found["findings"][1]["problem"] and f"{free + 2000} MB are needed" in found["findings"][1]["problem"]
+
+
+def test_a_full_disk_in_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: types.SimpleNamespace(free=150 * 2**20))
+    assert _host_probe.look_at(tmp_path, 150) == []
+    (finding,) = _host_probe.look_at(tmp_path, 200)
+    assert finding["problem"] == "the disk is full: 150 MB are free, 200 MB are needed."
+    assert finding["remedy"]["en"].startswith("Free at least 50 MB")
+
+
+def test_a_directory_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path] = []
+
+    def access(path: Path, mode: int) -> bool:
+        asked.append(path)
+        assert mode == os.W_OK | os.X_OK
+        return False
+
+    monkeypatch.setattr(os, "access", access)  # root may write everywhere
+    (finding,) = _host_probe.look_at(tmp_path / "a" / "b", 1)
+    assert asked == [tmp_path]
+    assert (finding["target"], finding["problem"]) == (str(tmp_path / "a" / "b"), f"{tmp_path} cannot be written.")
