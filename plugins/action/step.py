@@ -104,8 +104,9 @@ def _pauses() -> t.Iterator[float]:
 
 def _progress_line(title: str, progress: dict[str, t.Any], seconds: float) -> str:
     done, total, unit = progress.get("done", 0), progress.get("total", 0), progress.get("unit", "")
-    if not total:
-        return f" … {title:<17}{seconds:.0f} s"
+    if not total or unit == "steps":
+        part = f"{done} of {total} steps, " if total else ""
+        return f" … {title:<17} {part}{seconds:.0f} s"
     rate = done / max(progress.get("seconds", 0), 0.001)
     left = (total - done) / rate if rate else 0
-    return f" … {title:<17}{100 * done // total} % of {total:,} {unit}, {rate:,.0f} {unit}/s, {left:.0f} s left"
+    return f" … {title:<17} {100 * done // total} % of {total:,} {unit}, {rate:,.0f} {unit}/s, {left:.0f} s left"

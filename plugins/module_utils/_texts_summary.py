@@ -145,8 +145,8 @@ def _backup(evidence: Evidence, language: str) -> str:
             sizes = f"{format_size(raw, language)} {say(language, 'in', 'em')} {sizes}"
     verified = [verified_title(one, language) for one in _names(evidence.get("verified"))]
     tables, hashes = _amount(evidence.get("tables")), evidence.get("hashes")
-    of_tables = counted(_amount(hashes) if hashes and not isinstance(hashes, bool) else tables, language, ("table", "tables"), ("tabela", "tabelas"))
-    proof = f"{say(language, 'hashes of', 'hashes de')} {of_tables}" if hashes else of_tables if tables else ""
+    of_tables = counted(tables, language, ("table", "tables"), ("tabela", "tabelas")) if tables else ""
+    proof = f"{say(language, 'hashes of', 'hashes de')} {of_tables}" if tables and hashes == "rows" else of_tables
     return _joined(sizes, *verified, proof)
 
 

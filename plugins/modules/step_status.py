@@ -41,7 +41,7 @@ options:
 EXAMPLES = r"""
 - name: Look after a job
   lastro.deploy.step_status:
-    results_file: /home/deploy/.ansible_async/j1.2
+    results_file: /var/lib/deployer/.ansible_async/j1.2
 """
 
 RETURN = r"""

@@ -57,7 +57,7 @@ def result(second: int, phase: str, evidence: dict[str, t.Any], host: str = "db1
 def journal() -> list[dict[str, t.Any]]:
     release = {"id": "r3-3f9c2e1", "version": "r3", "sha256": "ab" * 32}
     opened = {"run_id": RUN, "app": "calendar-api", "environment": "prod", "release": release, "previous": {"id": "r2-1", "version": "r2"}}
-    backup = {"path": "/b/x.dump", "size": 214_000_000, "raw_size": 1_200_000_000, "tables": 18, "verified": ["decode"], "hashes": {"users": "aa"}}
+    backup = {"path": "/b/x.dump", "size": 214_000_000, "raw_size": 1_200_000_000, "tables": 18, "verified": ["decode"], "hashes": "rows"}
     migrate = {"after": ["c3d4"], "before": ["a1b2"], "applied": [{"seconds": 0.4, "revision": "c3d4"}]}
     watched = {"verdict": "fail", "samples": 14, "seconds": 62.0, "gates": GATES, "ok": False}
     remedy = {"en": "Look at r3's errors.", "pt_BR": "Veja os erros da r3."}
@@ -136,7 +136,7 @@ SAID = {
     "en": [
         "calendar-api · prod · r3 (3f9c2e1)",
         "rolled_back",
-        "1.2 GB in 214 MB, decoded, hashes of 1 table",
+        "1.2 GB in 214 MB, decoded, hashes of 18 tables",
         "a1b2 -> c3d4, 1 revision",
         "app1, app2: r3 answers",
         "Look at r3's errors.",
@@ -153,7 +153,7 @@ SAID = {
     ],
     "pt_BR": [
         "revertido",
-        "1,2 GB em 214 MB, decodificado, hashes de 1 tabela",
+        "1,2 GB em 214 MB, decodificado, hashes de 18 tabelas",
         "app1, app2: r3 responde",
         "Veja os erros da r3.",
         "o esquema fica (compatível)",
@@ -198,7 +198,7 @@ def test_the_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "c-005": "open",
         "c-006": "not_needed",
     }
-    assert model["checklist"][0]["proof"] == ["backup: 1.2 GB in 214 MB, decoded, hashes of 1 table"]
+    assert model["checklist"][0]["proof"] == ["backup: 1.2 GB in 214 MB, decoded, hashes of 18 tables"]
     phases = {phase["phase"]: phase for phase in model["phases"]}
     assert list(phases) == ["backup", "maintenance_enter", "migrate", "switch", "watch", "rollback", "close"]
     assert [(host["host"], host["status"]) for host in phases["switch"]["hosts"]] == [("app1", "ok"), ("app2", "unreachable")]

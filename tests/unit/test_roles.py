@@ -38,6 +38,8 @@ def test_has_readme_and_specs(role: str) -> None:
     tasks = ROLES / role / "tasks"
     entry_points = {str(path.relative_to(tasks)) for path in tasks.rglob("*.yml")}
     assert specs
+    if not entry_points:
+        return  # a role of defaults or handlers alone; its specs document, and nothing runs
     assert {name.removesuffix(".yml") for name in specs} <= {name.removesuffix(".yml") for name in entry_points} | {"main"}
     for entry in specs.values():
         assert entry["short_description"].strip()

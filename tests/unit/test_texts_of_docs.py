@@ -28,7 +28,7 @@ GATES = [{**GATE, "breached_from": "2026-11-21T22:10:58.500000Z"}]
 NO_MAINTENANCE = {"en": "the pending revisions let the application run", "pt_BR": "as revisões pendentes deixam a aplicação rodar"}
 FITS = _decide.decide(_decide.Facts(switched=True, target=R2["id"])).reason._asdict()
 BREACH = _texts.watch_reason(GATES, 9)._asdict()
-BACKUP = {"size": 2_355_911, "raw_size": 7_311_990, "verified": ["read", "decode"], "tables": 4}
+BACKUP = {"size": 2_355_911, "raw_size": 7_311_990, "verified": ["read", "decode"], "tables": 4, "hashes": "rows"}
 # A run of the demo: r3 fails in the watch and goes back. (phase, status, seconds, evidence)
 SAMPLE: list[tuple[str, str, float, dict[str, t.Any]]] = [
     ("open", "ok", 1.0, {"left_over": []}),

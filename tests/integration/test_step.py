@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Long steps: a module that runs asynchronously while the lease is renewed, and what ends it."""
+
+from __future__ import annotations
+
+import collections.abc
+import datetime
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+import types
+import typing as t
+from pathlib import Path
+
+import pytest
+from ansible_collections.lastro.deploy.plugins.action import step as step_action
+from ansible_collections.lastro.deploy.plugins.module_utils import _lock, _step
+from ansible_collections.lastro.deploy.plugins.module_utils._clock import from_text
+from ansible_collections.lastro.deploy.plugins.modules import step_status
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN = "20261121T120000-0001"
+CallModule = collections.abc.Callable[..., dict[str, t.Any]]
+
+# A module that takes a while and notes what it sees of the world when it begins and when it ends.
+SLOW = """#!/usr/bin/python
+import json, os, time
+from ansible.module_utils.basic import AnsibleModule
+
+def look(state_dir):
+    files = {"lock": "lock.json", "deadline": "timers/drain.deadline", "other": "timers/other.deadline"}
+    found = {}
+    for name, file in files.items():
+        path = os.path.join(state_dir, file)
+        if os.path.exists(path):
+            with open(path) as stream:
+                found[name] = stream.read()
+    return found
+
+def main():
+    module = AnsibleModule({"seconds": {"type": "float"}, "state_dir": {"type": "path"}, "progress_file": {"type": "path"}, "rob": {"type": "bool"},
+                            "fail": {"type": "bool"}, "die": {"type": "bool"}}, supports_check_mode=True)
+    options = module.params
+    before = look(options["state_dir"])
+    with open(os.path.join(options["state_dir"], "pid"), "w") as stream:
+        stream.write(str(os.getpid()))
+    if options["rob"]:
+        with open(os.path.join(options["state_dir"], "lock.json"), "w") as stream:
+            json.dump({**json.loads(before["lock"]), "run_id": "robber"}, stream)
+    if options["die"]:
+        os.kill(os.getpid(), 9)
+    until = time.monotonic() + (0 if module.check_mode else options["seconds"])
+    while time.monotonic() < until:
+        if options["progress_file"]:
+            with open(options["progress_file"], "w") as stream:
+                json.dump({"done": 1, "total": 4, "unit": "rows", "seconds": 1}, stream)
+        time.sleep(0.05)
+    if options["fail"]:
+        module.fail_json(msg="as asked", started=True)
+    module.exit_json(changed=True, before=before, after=look(options["state_dir"]), progress_file=options["progress_file"], check=module.check_mode)
+
+main()
+"""
+
+PLAY = """
+- hosts: localhost
+  gather_facts: false
+  vars:
+    lease: {state_dir: "{{ state }}", run_id: "{{ run }}", seconds: 3}
+    slow: {state_dir: "{{ state }}", seconds: 3}
+  tasks:
+    - lastro.deploy.lock: {state_dir: "{{ state }}", run_id: "{{ run }}", lease_seconds: 3}
+      when: not ansible_check_mode
+    - lastro.deploy.step: {module: slow, title: rows, options: "{{ slow }}", lease: "{{ lease }}"}
+      register: whole
+    - ansible.builtin.set_fact: {leftovers: "{{ lookup('ansible.builtin.fileglob', asyncs ~ '/*', state ~ '/progress.json', wantlist=true) }}"}
+    - lastro.deploy.step: {module: slow, options: "{{ slow | combine({'seconds': 0, 'fail': true}) }}", progress: false}
+      register: failing
+      ignore_errors: true
+    - lastro.deploy.step: {module: slow, options: "{{ slow | combine({'seconds': 0, 'die': true}) }}", progress: false}
+      register: dying
+      ignore_errors: true
+      when: not ansible_check_mode
+    - lastro.deploy.step: {module: slow, options: "{{ slow | combine({'seconds': 600}) }}", limit: 2}
+      register: limited
+      ignore_errors: true
+    - ansible.builtin.set_fact: {stopped: "{{ lookup('ansible.builtin.file', state ~ '/pid') }}"}
+    - lastro.deploy.step: {module: slow, options: "{{ slow | combine({'seconds': 4, 'rob': true}) }}", lease: "{{ lease }}", limit: 30}
+      register: robbed
+      ignore_errors: true
+      when: not ansible_check_mode
+    - lastro.deploy.step: {module: none_such, options: {}}
+      register: missing
+      ignore_errors: true
+      when: not ansible_check_mode
+    - ansible.builtin.copy:
+        content: "{{ {'whole': whole, 'failing': failing, 'dying': dying, 'limited': limited, 'robbed': robbed, 'missing': missing,
+                      'leftovers': leftovers, 'stopped': stopped} | to_json }}"
+        dest: "{{ answer }}"
+      check_mode: false
+"""
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """A state directory with an armed timer of the run, one of another, and one that is not armed."""
+    (tmp_path / "state" / "timers").mkdir(parents=True)
+    for name, run_id in (("drain", RUN), ("other", "another"), ("idle", RUN)):
+        (tmp_path / "state" / "timers" / f"{name}.json").write_text(json.dumps({"run_id": run_id}), encoding="utf-8")
+        if name != "idle":
+            (tmp_path / "state" / "timers" / f"{name}.deadline").write_text("1.0\n", encoding="utf-8")
+    return tmp_path / "state"
+
+
+def play(directory: Path, *options: str) -> dict[str, t.Any]:
+    (directory / "library").mkdir(exist_ok=True)
+    (directory / "library" / "slow.py").write_text(SLOW, encoding="utf-8")
+    (directory / "play.yml").write_text(PLAY, encoding="utf-8")
+    (directory / "hosts").write_text(f"localhost ansible_connection=local ansible_python_interpreter={sys.executable}\n", encoding="utf-8")
+    variables = {"state": str(directory / "state"), "run": RUN, "answer": str(directory / "answer.json"), "asyncs": str(directory / "async")}
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_") or name.startswith("ANSIBLE_WORKER_")},
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
+        "ANSIBLE_HOME": str(directory / "home"),
+        "ANSIBLE_ASYNC_DIR": str(directory / "async"),
+        "ANSIBLE_REMOTE_TEMP": str(directory / "remote"),
+        "ANSIBLE_NOCOLOR": "1",
+    }
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "hosts", "play.yml", "-e", json.dumps(variables), *options]
+    finished = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    found: dict[str, t.Any] = json.loads((directory / "answer.json").read_text(encoding="utf-8"))
+    return found
+
+
+def runs(pid: str) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_real_run(tmp_path: Path, state: Path) -> None:
+    found = play(tmp_path)
+    whole = found["whole"]
+    assert (whole["changed"], whole["check"], whole["progress_file"]) == (True, False, str(state / "progress.json"))
+    # While it ran, the lease was pushed on: it would have run out at its end. So were the run's own armed timers.
+    leases = [from_text(json.loads(whole[when]["lock"])["expires_at"]) for when in ("before", "after")]
+    assert leases[1] - leases[0] > datetime.timedelta(seconds=1.5)
+    assert whole["before"]["deadline"] == "1.0\n" and abs(float(whole["after"]["deadline"]) - leases[1].timestamp()) < 1
+    assert whole["after"]["other"] == "1.0\n"
+    assert sorted(path.name for path in (state / "timers").glob("*.deadline")) == ["drain.deadline", "other.deadline"]
+    assert found["leftovers"] == []
+
+    assert found["failing"]["failed"] and found["failing"]["msg"] == "as asked"
+    assert found["dying"]["failed"] and found["dying"]["data"] == ""  # a module that was killed has said nothing
+    assert found["missing"]["failed"] and "none_such" in found["missing"]["msg"]
+
+    assert found["limited"]["failed"] and "imeout exceeded" in found["limited"]["msg"]
+    assert not runs(found["stopped"])
+
+    assert found["robbed"]["failed"] and f"Run {RUN} has lost the lock to robber." in found["robbed"]["msg"]
+    assert found["robbed"]["holder"]["run_id"] == json.loads((state / "lock.json").read_text(encoding="utf-8"))["run_id"] == "robber"
+
+
+def test_in_check_mode_the_module_runs_without_this_machinery(tmp_path: Path, state: Path) -> None:
+    began = time.monotonic()
+    found = play(tmp_path, "--check")
+    assert time.monotonic() - began < 60  # nothing of 600 s was waited for
+    assert (found["whole"]["check"], found["whole"]["progress_file"]) == (True, None)
+    assert found["failing"]["msg"] == "as asked"
+    assert not (tmp_path / "async").exists() and not (state / "lock.json").exists()
+
+
+# --- the loop, with a clock of its own --------------------------------------------------------------------------------
+
+
+class Host(step_action.ActionModule):
+    """The action plugin on a host that answers from a script; time passes where the plugin sleeps."""
+
+    def __init__(self, answers: t.Iterable[dict[str, t.Any]]) -> None:
+        self.answers = iter(answers)
+        self.asked: list[tuple[float, str, dict[str, t.Any]]] = []
+        self.now = 100.0
+        self._task = types.SimpleNamespace(async_val=0, check_mode=False)
+
+    def _execute_module(  # type: ignore[override]
+        self, module_name: str, module_args: dict[str, t.Any], task_vars: object, wrap_async: bool = False
+    ) -> dict[str, t.Any]:
+        del task_vars
+        assert self._task.async_val == (50 if wrap_async else 0)  # left over, it would make the executor poll the task
+        self.asked.append((self.now, module_name, module_args))
+        return next(self.answers)
+
+
+STARTED = {"started": True, "results_file": "/r/j1"}
+RUNNING = {"finished": False, "outcome": "", "progress": {"done": 1000, "total": 50000, "unit": "rows", "seconds": 0.5}}
+OPTIONS: dict[str, t.Any] = {"module": "slow", "options": {"a": 1}, "title": "protect", "limit": 50, "progress": True, "lease": {}}
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> collections.abc.Callable[..., tuple[Host, dict[str, t.Any], list[str]]]:
+    """``watched(answers, **options)``: the host, the result, and the lines that were shown."""
+
+    def run(answers: t.Iterable[dict[str, t.Any]], **options: object) -> tuple[Host, dict[str, t.Any], list[str]]:
+        host, shown = Host(answers), list[str]()
+
+        def sleep(seconds: float) -> None:
+            host.now += seconds
+
+        monkeypatch.setattr(step_action, "time", types.SimpleNamespace(sleep=sleep, monotonic=lambda: host.now))
+        monkeypatch.setattr(step_action, "display", types.SimpleNamespace(display=shown.append))
+        return host, host._watched({**OPTIONS, **options}, {}), shown
+
+    return run
+
+
+Watched = collections.abc.Callable[..., tuple[Host, dict[str, t.Any], list[str]]]
+
+
+def test_progress_is_shown_every_five_seconds(watched: Watched) -> None:
+    host, outcome, shown = watched([STARTED, *[RUNNING] * 15, {"finished": True, "outcome": '{"changed": true, "exception": "x"}', "progress": {}}])
+    assert outcome == {"changed": True}
+    assert shown == [" … protect          2 % of 50,000 rows, 2,000 rows/s, 24 s left"] * 2
+    assert host.asked[0][1:] == ("slow", {"a": 1})
+    assert host.asked[1][1:] == ("lastro.deploy.step_status", {"results_file": "/r/j1"})
+    assert host.asked[1][0] - host.asked[0][0] < 0.1  # a quick module is not waited for
+
+
+def test_progress_lines() -> None:
+    assert step_action._progress_line("backup", {}, 12.3) == " … backup           12 s"
+    assert step_action._progress_line("backup", {"done": 0, "total": 10, "unit": "MB", "seconds": 0}, 6) == " … backup           0 % of 10 MB, 0 MB/s, 0 s left"
+
+
+def test_the_lease_is_renewed_in_good_time(watched: Watched) -> None:
+    lease = {"state_dir": "/s", "run_id": RUN, "seconds": 30}
+    host, outcome, _ = watched([STARTED, *[RUNNING] * 20, {"finished": True, "outcome": "{}", "progress": {}}], lease=lease)
+    assert outcome == {}
+    assert host.asked[0][2] == {"a": 1, "progress_file": "/s/progress.json"}
+    renewals = [(moment, arguments) for moment, _, arguments in host.asked[1:] if "run_id" in arguments]
+    assert renewals[0][1] == {"results_file": "/r/j1", "progress_file": "/s/progress.json", "state_dir": "/s", "run_id": RUN, "lease_seconds": 30}
+    times = [100.0, *[moment for moment, _ in renewals]]
+    assert all(5 <= later - earlier <= 6.5 for earlier, later in itertools.pairwise(times))
+    assert len(renewals) == 3
+
+
+def test_a_module_that_never_answers(watched: Watched) -> None:
+    def forever() -> t.Iterator[dict[str, t.Any]]:
+        yield STARTED
+        while True:
+            yield RUNNING
+
+    host, outcome, _ = watched(forever())
+    assert outcome == {"failed": True, "msg": "protect did not end within 50 s and was stopped."}
+    assert 65 < host.now - 100 < 67
+    assert watched(forever(), title="")[1]["msg"].startswith("slow did not end")
+
+
+def test_a_start_or_a_poll_that_fails(watched: Watched) -> None:
+    assert watched([{"failed": True, "msg": "no"}])[1] == {"failed": True, "msg": "no"}
+    assert watched([STARTED, RUNNING, {"failed": True, "msg": "lost"}])[1] == {"failed": True, "msg": "lost"}
+
+
+# --- what the host is asked at each poll ------------------------------------------------------------------------------
+
+
+def test_step_status(tmp_path: Path, state: Path, call_module: CallModule) -> None:
+    results, progress = tmp_path / "j1", tmp_path / "progress.json"
+    options = {"results_file": str(results), "progress_file": str(progress)}
+    assert call_module(step_status, **options)["finished"] is False
+    for content in ('{"started": true, "finished": false, "ansible_job_id": "j1"}', '{"torn', "[1]"):
+        results.write_text(content, encoding="utf-8")
+        assert call_module(step_status, **options)["finished"] is False
+    progress.write_text('{"done": 5}', encoding="utf-8")
+    assert call_module(step_status, **options)["progress"] == {"done": 5}
+    # A module may return "started" itself.
+    results.write_text('{"changed": true, "started": 5}', encoding="utf-8")
+    assert call_module(step_status, check=True, **options)["finished"] is True
+    done = call_module(step_status, **options)
+    assert (done["finished"], json.loads(done["outcome"]), done["changed"]) == (True, {"changed": True, "started": 5}, False)
+    assert not results.exists() and not progress.exists()
+    results.write_text('{"failed": true, "msg": "Timeout exceeded", "ansible_job_id": "j1"}', encoding="utf-8")
+    assert call_module(step_status, results_file=str(results))["finished"] is True
+
+
+def test_step_status_renews(state: Path, call_module: CallModule) -> None:
+    options = {"results_file": "/none", "state_dir": str(state), "run_id": RUN, "lease_seconds": 500}
+    lost = call_module(step_status, **options)
+    assert lost["failed"] and "has lost the lock to nobody" in lost["msg"]
+    assert (state / "timers" / "drain.deadline").read_text(encoding="utf-8") == "1.0\n"
+    before, _ = _lock.take(state, _lock.Request(run_id=RUN, lease_seconds=10))
+    assert call_module(step_status, check=True, **options)["finished"] is False
+    assert _lock.holder_of(state) == before
+    call_module(step_status, **options)
+    assert from_text(_lock.holder_of(state)["expires_at"]) - from_text(before["expires_at"]) > datetime.timedelta(seconds=489)
+    assert _step.renew_timers(state, RUN, 123.4567) == ["drain"]
+    assert (state / "timers" / "drain.deadline").read_text(encoding="utf-8") == "123.457\n"
+    assert (state / "timers" / "other.deadline").read_text(encoding="utf-8") == "1.0\n"
