@@ -19,7 +19,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         """Fail with every finding: what is wrong, and the remedies in both languages."""
         result: dict[str, t.Any] = super().run(tmp, task_vars)
-        _, options = self.validate_argument_spec(
+        _valid, options = self.validate_argument_spec(
             argument_spec={"host": {"type": "str", "required": True}, "findings": {"type": "list", "elements": "dict", "required": True}}
         )
         found = options["findings"]

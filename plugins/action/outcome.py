@@ -23,7 +23,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         """Show the last line of the run."""
         result: dict[str, t.Any] = super().run(tmp, task_vars)
-        _, options = self.validate_argument_spec(
+        _valid, options = self.validate_argument_spec(
             argument_spec={
                 "outcome": {"type": "str", "required": True},
                 "serves": {"type": "dict", "default": {}},

@@ -37,7 +37,7 @@ class ActionModule(ActionBase):
         """Validate the profile, build the artifact and return the plan."""
         result: dict[str, t.Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
-        _, options = self.validate_argument_spec(
+        _valid, options = self.validate_argument_spec(
             argument_spec={
                 "environment": {"type": "str", "choices": ["staging", "prod"]},
                 "artifact": {"type": "bool", "default": True},

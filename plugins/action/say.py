@@ -23,7 +23,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         """Display the text; no host is contacted."""
         result: dict[str, t.Any] = super().run(tmp, task_vars)
-        _, options = self.validate_argument_spec(
+        _valid, options = self.validate_argument_spec(
             argument_spec={
                 "en": {"type": "str", "required": True},
                 "pt_BR": {"type": "str", "required": True},

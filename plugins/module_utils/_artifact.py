@@ -106,7 +106,7 @@ def _without_credentials(url: str, file: Path) -> tuple[str, list[str]]:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or "@" not in parts.netloc:
         return url, []
-    user, _, host = parts.netloc.rpartition("@")
+    user, _at, host = parts.netloc.rpartition("@")
     known = user if ":" in user else f"{user}:"
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:

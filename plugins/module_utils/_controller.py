@@ -25,8 +25,8 @@ def has_died(controller: t.Mapping[str, t.Any]) -> bool:
 
     False where that cannot be known, as for another machine's process.
     """
-    machine, _, boot = str(controller.get("machine", "")).partition("/")
-    own_machine, _, own_boot = _machine().partition("/")
+    machine, _slash, boot = str(controller.get("machine", "")).partition("/")
+    own_machine, _slash, own_boot = _machine().partition("/")
     unnamed = own_machine.partition(" ")[0] in ("", UNKNOWN) and boot != own_boot
     if machine != own_machine or unnamed or not own_boot:
         return False

@@ -276,7 +276,7 @@ def _weakness(key: bytes) -> str:
 def _check_url(rule: Rule, value: str, schemes: tuple[str, ...] = ()) -> str:
     try:
         parts = urlsplit(value)
-        _ = parts.port
+        _port = parts.port
     except ValueError:
         return f"is no URL ({len(value)} characters): its address or port cannot be read"
     if not parts.scheme or (schemes and parts.scheme not in schemes):

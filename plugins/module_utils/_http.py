@@ -76,7 +76,7 @@ def url_problem(url: str) -> str:
     """Why *url* cannot be asked over HTTP; empty where it can."""
     try:
         parts = urlsplit(url)
-        _ = parts.port
+        _port = parts.port
     except ValueError:
         return "is no URL: its address or port cannot be read"
     if parts.scheme not in ("http", "https"):

@@ -172,7 +172,7 @@ def check_query(connection: PostgresConnection, query: Query, leaves: t.Mapping[
 def _fulfils(query: Query, names: t.AbstractSet[str], found: t.Sequence[Scan]) -> bool:
     if query.index:
         return any(scan.index in names for scan in found)
-    schema, _, table = query.table.rpartition(".")
+    schema, _dot, table = query.table.rpartition(".")
     own = [scan for scan in found if scan.table == table and schema in ("", scan.schema)]
     return bool(own) and all(scan.index or scan.node.startswith("Bitmap") for scan in own)
 

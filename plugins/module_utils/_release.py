@@ -1,13 +1,14 @@
 # Copyright: (c) 2026, lastro.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A release on a host: its directory with the files of the artifact and its own virtual environment. PRIVATE to the collection."""
+"""A release on a host: its directory with the files of the artifact, and its virtual environment. PRIVATE to the collection."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import gzip
+import hashlib
 import os
 import re
 import shutil
@@ -24,6 +25,7 @@ from ._progress import Progress, silent
 
 UNFINISHED = ".lastro-unfinished"
 WHEELS = ".lastro-wheels"
+ENVIRONMENTS = "venvs"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +46,13 @@ class Staging:
         return self.root / "releases" / self.release
 
 
+    @property
+    def environment(self) -> Path:
+        """The virtual environment: one for all releases with the same wheels and interpreter, never changed once it is made."""
+        interpreter = hashlib.sha256(self.python.encode()).hexdigest()[:8]
+        return self.root / ENVIRONMENTS / f"{self.wheels.stem}-{interpreter}"
+
+
 def is_complete(directory: Path) -> bool:
     """Whether a release was staged to its end."""
     return directory.is_dir() and not (directory / UNFINISHED).exists()
@@ -61,7 +70,8 @@ def stage(staging: Staging, *, progress: Progress = silent) -> dict[str, int]:
             tar.extractall(directory, filter="data")
             files = len(tar.getmembers())
         progress(1, 3, "steps")
-        wheels = _install(staging)
+        wheels = 0 if is_complete(staging.environment) else _install(staging)
+        (directory / "venv").symlink_to(os.path.relpath(staging.environment, directory))
         progress(3, 3, "steps")
         os.sync()
         (directory / UNFINISHED).unlink()
@@ -130,7 +140,9 @@ def check_archive(staging: Staging) -> None:
 
 
 def _install(staging: Staging) -> int:
-    venv = staging.directory / "venv"
+    venv = staging.environment
+    _discard(venv)
+    _begin(venv)
     _run([staging.python, "-m", "venv", "--without-pip", str(venv)], "create the virtual environment")
     unpacked = staging.directory / WHEELS
     with _open_tar(staging.wheels) as tar:
@@ -151,6 +163,9 @@ def _install(staging: Staging) -> int:
     )
     count = len(list(unpacked.iterdir()))
     shutil.rmtree(unpacked)
+    os.sync()
+    (venv / UNFINISHED).unlink()
+    fsync_directory(venv)
     return count
 
 
@@ -181,7 +196,18 @@ def remove(root: Path, releases: t.Iterable[str]) -> list[str]:
             if _discard(directory):
                 removed.append(release)
             (root / "env" / f"{release}.env").unlink(missing_ok=True)
+    if removed:
+        _discard_unused(root)
     return removed
+
+
+def _discard_unused(root: Path) -> None:
+    """Remove the virtual environments that no release uses any more."""
+    used = {(release / "venv").resolve() for release in (root / "releases").iterdir()}
+    for environment in (root / ENVIRONMENTS).glob("[!.]*"):
+        if environment.resolve() not in used:
+            with writing(environment):
+                _discard(environment)
 
 
 def checked(release: str) -> str:

@@ -85,7 +85,7 @@ def choose_ports(
 
 def free_ports(count: int) -> list[int]:
     """TCP ports that nothing listens on now; all different."""
-    sockets = [socket.socket() for _ in range(count)]
+    sockets = [socket.socket() for _number in range(count)]
     try:
         for one in sockets:
             one.bind(("127.0.0.1", 0))

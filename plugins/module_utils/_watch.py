@@ -165,7 +165,7 @@ class Sampler:
         self._options = options
         self._world = world
         self._events: collections.deque[_Event] = collections.deque()
-        self._counters = [Counters(options.request_counter, options.status_label) for _ in options.scrapes]
+        self._counters = [Counters(options.request_counter, options.status_label) for _url in options.scrapes]
         self._last_deadlocks: int | None = None
         self._deadlocks = 0
 

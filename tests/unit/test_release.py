@@ -141,7 +141,7 @@ def test_killed_in_the_middle_and_staged_again(when: str, built: Built, tmp_path
         (tmp_path / "python").write_text(HANGING.format(real=sys.executable, started=started), encoding="utf-8")
         (tmp_path / "python").chmod(0o755)
         kill_when(started.exists, built.options(root, python=str(tmp_path / "python")))
-        assert (directory / "venv" / "bin").is_dir()
+        assert [path.is_dir() for path in (root / "venvs").glob("*/bin")] == [True]
     assert (directory / _release.UNFINISHED).exists()
     assert not _release.is_complete(directory)
     (directory / "left over").touch()
@@ -242,6 +242,19 @@ def test_a_full_disk(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(LastroError, match="r1-0000001 cannot be written: No space left on device"):
         _release.run({**built.options(tmp_path / "root"), "requirements": "requirements.txt", "remove": []})
     assert not _release.is_complete(tmp_path / "root" / "releases" / "r1-0000001")
+
+
+def test_releases_with_the_same_wheels_share_their_environment(built: Built, tmp_path: Path, call_module: CallModule) -> None:
+    root = tmp_path / "root"
+    assert call_module(release_module, **built.options(root))["wheels"] == 2
+    second = call_module(release_module, **built.options(root, "r2-0000002"))
+    assert (second["changed"], second["wheels"]) == (True, 0)
+    assert works(root / "releases" / "r2-0000002")
+    assert len(names(root / "venvs")) == 1
+    call_module(release_module, root=str(root), remove=["r1-0000001"])
+    assert works(root / "releases" / "r2-0000002")
+    call_module(release_module, root=str(root), remove=["r2-0000002"])
+    assert names(root / "venvs") == []
 
 
 def test_removing(tmp_path: Path, call_module: CallModule) -> None:
