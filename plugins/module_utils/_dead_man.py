@@ -207,11 +207,15 @@ def run(timer: Timer, world: World) -> Decision:
 
 
 def arm(timer: Timer, spec: Record, seconds: float, world: World) -> Record:
-    """Set the timer, or move it. Another run's timer that has not run out is left alone: ``armed`` is false."""
+    """Set the timer, or move it. Another run's timer that has not run out is left alone: ``armed`` is false.
+
+    A timer of one of ``spec["dead_runs"]`` is taken over: whoever holds the lock knows that they have died.
+    """
     now = world.clock()
     before = read_record(timer.spec) or {}
     pending = read_deadline(timer.deadline, None)
-    if pending is not None and before.get("run_id") != spec["run_id"] and now < pending:
+    own = (spec["run_id"], *spec.get("dead_runs", ()))
+    if pending is not None and before.get("run_id") not in own and now < pending:
         return {"armed": False, "run_id": before.get("run_id", ""), "seconds_left": round(pending - now, 1)}
     timer.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     timer.fired.unlink(missing_ok=True)
@@ -239,13 +243,13 @@ def renew(directory: Path, run_id: str, seconds: float, world: World) -> list[st
     return renewed
 
 
-def disarm(timer: Timer, run_id: str, world: World) -> Record:
-    """Take the timer of *run_id* back and remove its files. ``fired`` says what it did, where it came first; None otherwise.
+def disarm(timer: Timer, run_id: str, world: World, *dead_runs: str) -> Record:
+    """Take the timer of *run_id* (or of one of *dead_runs*) back and remove its files. ``fired`` says what it did, where it came first; None otherwise.
 
     A timer of another run is left alone: ``disarmed`` is false and ``run_id`` says whose it is.
     """
     owner = (read_record(timer.spec) or {}).get("run_id", run_id)
-    if owner != run_id:
+    if owner not in (run_id, *dead_runs):
         return {"disarmed": False, "run_id": owner, "fired": None, "changed": False}
     changed = timer.spec.exists()
     timer.deadline.unlink(missing_ok=True)
@@ -269,7 +273,7 @@ def main(arguments: t.Sequence[str], world: World, stdin: t.TextIO) -> Record:
     if command == "renew":
         return {"renewed": renew(Path(directory), subject, float(rest[0]), world)}
     if command == "disarm":
-        return disarm(timer, rest[0], world)
+        return disarm(timer, rest[0], world, *rest[1:])
     raise ValueError(f"unknown command {command}")
 
 

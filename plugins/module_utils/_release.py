@@ -45,7 +45,6 @@ class Staging:
         """Where the release lives."""
         return self.root / "releases" / self.release
 
-
     @property
     def environment(self) -> Path:
         """The virtual environment: one for all releases with the same wheels and interpreter, never changed once it is made."""
