@@ -82,7 +82,7 @@ class World:
         self._save({**self.state, **_facts(self.home, postgres, valkey, caddy, supervisor)})
         _create_database(postgres, self.state["database_password"])
         build_repository(self.home / "repository")
-        self.provider.start(lambda: (self.home / "provider" / "address").exists())
+        self.provider.start((self.home / "provider" / "address").exists)
         address = (self.home / "provider" / "address").read_text(encoding="utf-8").strip()
         self._save({**self.state, "oauth_base_url": address})
 

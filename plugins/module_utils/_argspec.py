@@ -8,8 +8,12 @@ PRIVATE to the collection: may change at any time.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
+import time
 import typing as t
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -37,7 +41,8 @@ class ArgumentSpec:
         )
 
     def create_module(self) -> AnsibleModule:
-        """The module for this spec. Every module of the collection supports check mode."""
+        """The module for this spec. Every module of the collection supports check mode, and ends with the limit of its step."""
+        join_the_group_of_async_wrapper()
         return AnsibleModule(
             argument_spec=self.options,
             required_if=self.required_if,
@@ -48,4 +53,25 @@ class ArgumentSpec:
         )
 
 
-__all__ = ("ArgumentSpec", "Options")
+def join_the_group_of_async_wrapper(patience: float = 5.0) -> bool:
+    """Make sure that the limit of an asynchronous run ends this process too; False where it is no such run.
+
+    Ansible's async_wrapper stops a module by the process group of the module's parent, which it makes after that parent was
+    started. On a busy machine the module can be there before: outside of the group, it would go on for ever.
+    """
+    parent = os.getppid()
+    try:
+        if b"async_wrapper" not in Path(f"/proc/{parent}/cmdline").read_bytes():
+            return False
+    except OSError:
+        return False
+    until = time.monotonic() + patience
+    while os.getpgrp() != parent and os.getppid() == parent and time.monotonic() < until:
+        with contextlib.suppress(OSError):  # there is no such group yet
+            os.setpgid(0, parent)
+            break
+        time.sleep(0.02)
+    return os.getpgrp() == parent
+
+
+__all__ = ("ArgumentSpec", "Options", "join_the_group_of_async_wrapper")

@@ -25,7 +25,8 @@ options:
       - What is asked of each variable, by its name.
       - Each value is a mapping of V(type) (V(key), V(url), V(postgres_url), V(redis_url), V(string), V(int), V(bool) or V(choice);
         V(string) when left out), V(bytes) (of a key after decoding, 32 when left out, several keys may stand behind one another with
-        commas), V(min_length), V(choices), V(pattern) (a regular expression that is searched for), V(required) (true when left out) and V(secret) (weak values and values used twice are findings; a key is always secret).
+        commas), V(min_length), V(choices), V(pattern) (a regular expression that is searched for), V(required) (true when left out)
+        and V(secret) (weak values and values used twice are findings; a key is always secret).
     type: dict
     required: true
   report_only:

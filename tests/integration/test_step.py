@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.lastro.deploy.plugins.action import step as step_action
-from ansible_collections.lastro.deploy.plugins.module_utils import _lock, _step
+from ansible_collections.lastro.deploy.plugins.module_utils import _argspec, _lock, _step
 from ansible_collections.lastro.deploy.plugins.module_utils._clock import from_text
 from ansible_collections.lastro.deploy.plugins.modules import step_status
 
@@ -28,7 +28,7 @@ CallModule = collections.abc.Callable[..., dict[str, t.Any]]
 # A module that takes a while and notes what it sees of the world when it begins and when it ends.
 SLOW = """#!/usr/bin/python
 import json, os, time
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.lastro.deploy.plugins.module_utils._argspec import ArgumentSpec
 
 def look(state_dir):
     files = {"lock": "lock.json", "deadline": "timers/drain.deadline", "other": "timers/other.deadline"}
@@ -41,8 +41,8 @@ def look(state_dir):
     return found
 
 def main():
-    module = AnsibleModule({"seconds": {"type": "float"}, "state_dir": {"type": "path"}, "progress_file": {"type": "path"}, "rob": {"type": "bool"},
-                            "fail": {"type": "bool"}, "die": {"type": "bool"}}, supports_check_mode=True)
+    module = ArgumentSpec({"seconds": {"type": "float"}, "state_dir": {"type": "path"}, "progress_file": {"type": "path"}, "rob": {"type": "bool"},
+                           "fail": {"type": "bool"}, "die": {"type": "bool"}}).create_module()
     options = module.params
     before = look(options["state_dir"])
     with open(os.path.join(options["state_dir"], "pid"), "w") as stream:
@@ -88,7 +88,7 @@ PLAY = """
       register: dying
       ignore_errors: true
       when: not ansible_check_mode
-    - lastro.deploy.step: {module: slow, options: "{{ slow | combine({'seconds': 600}) }}", limit: 2}
+    - lastro.deploy.step: {module: slow, options: "{{ slow | combine({'seconds': 600}) }}", limit: 4}
       register: limited
       ignore_errors: true
     - ansible.builtin.set_fact: {stopped: "{{ lookup('ansible.builtin.file', state ~ '/pid') }}"}
@@ -183,6 +183,59 @@ def test_in_check_mode_the_module_runs_without_this_machinery(tmp_path: Path, st
     assert (found["whole"]["check"], found["whole"]["progress_file"]) == (True, None)
     assert found["failing"]["msg"] == "as asked"
     assert not (tmp_path / "async").exists() and not (state / "lock.json").exists()
+
+
+# A supervisor that is late to make its child's process group, as async_wrapper is on a busy machine.
+LATE = """
+import os, subprocess, sys
+started, joined = os.pipe(), os.pipe()
+child = os.fork()
+if child == 0:
+    subprocess.run([sys.executable, "-c", sys.argv[1], str(started[1]), str(joined[1])], pass_fds=(started[1], joined[1]))
+    os._exit(0)
+module = os.read(started[0], 100).decode()
+os.setpgid(child, child)
+print(module, os.read(joined[0], 100).decode() == f"True {child}", flush=True)
+os.killpg(child, 9)
+os.waitpid(child, 0)
+"""
+
+MODULE = """
+import os, sys, time
+sys.path.insert(0, {collections!r})
+from ansible_collections.lastro.deploy.plugins.module_utils import _argspec
+os.write(int(sys.argv[1]), str(os.getpid()).encode())
+found = _argspec.join_the_group_of_async_wrapper(60)
+os.write(int(sys.argv[2]), f"{{found}} {{os.getpgrp()}}".encode())
+time.sleep(600)
+"""
+
+
+def test_a_module_that_was_started_before_its_group_ends_with_it(tmp_path: Path) -> None:
+    (tmp_path / "async_wrapper.py").write_text(LATE, encoding="utf-8")
+    module = MODULE.format(collections=str(ROOT / "collections"))
+    finished = subprocess.run([sys.executable, tmp_path / "async_wrapper.py", module], capture_output=True, text=True, check=True, start_new_session=True)
+    pid, joined = finished.stdout.split()
+    assert joined == "True"
+    until = time.monotonic() + 30
+    while runs(pid):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_no_group_is_joined_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    group = os.getpgrp()
+    assert _argspec.join_the_group_of_async_wrapper() is False
+    monkeypatch.setattr(os, "getppid", lambda: 2**22 + 1)  # no such process
+    assert _argspec.join_the_group_of_async_wrapper() is False
+    # A parent whose group never comes: the module does its work all the same.
+    program = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()", "async_wrapper"]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout and process.stdout.readline()
+        monkeypatch.setattr(os, "getppid", lambda: process.pid)
+        assert _argspec.join_the_group_of_async_wrapper(0.1) is False
+        process.kill()
+    assert os.getpgrp() == group
 
 
 # --- the loop, with a clock of its own --------------------------------------------------------------------------------
