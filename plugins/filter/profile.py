@@ -52,11 +52,11 @@ def upstreams(hosts: t.Sequence[str], host_variables: t.Mapping[str, t.Any], sit
 
 
 def _ports(variables: t.Mapping[str, t.Any]) -> list[int]:
-    """The two ports of a host's first listening process, as this run has found them; [] where it has not looked yet."""
+    """The two ports of a host's first listening process, as this run has found them; zeros where it has not looked yet."""
     for name in ("switch_plan", "stage_slots"):
         if name in variables:
-            return next(iter(variables[name]["ports"].values()), [])
-    return []
+            return next(iter(variables[name]["ports"].values()), [0, 0])
+    return [0, 0]
 
 
 def pick(result: t.Mapping[str, t.Any], *names: str) -> dict[str, t.Any]:

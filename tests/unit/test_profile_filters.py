@@ -41,8 +41,8 @@ def test_upstreams() -> None:
     assert profile.upstreams(list(HOSTS), HOSTS, {}) == [
         {"host": "app1", "address": "10.0.0.1", "ports": {"blue": 8001, "green": 8002}, "loopback_port": 9101},
         {"host": "app2", "address": "127.0.0.1", "ports": {"blue": 9001, "green": 9002}, "loopback_port": 9102},
-        {"host": "app3", "address": "127.0.0.1", "ports": {}, "loopback_port": 9103},
-        {"host": "app4", "address": "127.0.0.1", "ports": {}, "loopback_port": 9104},
+        {"host": "app3", "address": "127.0.0.1", "ports": {"blue": 0, "green": 0}, "loopback_port": 9103},
+        {"host": "app4", "address": "127.0.0.1", "ports": {"blue": 0, "green": 0}, "loopback_port": 9104},
     ]
     chosen = profile.upstreams(["app2", "app1"], HOSTS, {"loopback_ports": [7001, 7002, 7003]})
     assert [(one["host"], one["loopback_port"]) for one in chosen] == [("app2", 7001), ("app1", 7002)]
