@@ -47,8 +47,8 @@ def issue(material: bytes | None = None) -> str:
 
 def well_formed(token: str) -> bool:
     """Whether *token* has the form and the checksum of a token that ``issue`` makes."""
-    prefix, _, rest = token.partition(".")
-    body, _, checksum = rest.partition(".")
+    prefix, _unused, rest = token.partition(".")
+    body, _unused, checksum = rest.partition(".")
     return prefix == PREFIX and len(body) == 43 and checksum == f"{zlib.crc32(body.encode()):08x}"
 
 

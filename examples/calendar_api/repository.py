@@ -76,7 +76,7 @@ def _read(base: Path) -> dict[str, bytes]:
 
 
 def _git(directory: Path, *arguments: str, date: str = "2026-01-01T00:00:00+0000") -> None:
-    name, _, address = AUTHOR.rstrip(">").partition(" <")
+    name, _unused, address = AUTHOR.rstrip(">").partition(" <")
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "LC_ALL": "C",

@@ -5,11 +5,6 @@
 
 from __future__ import annotations
 
-import typing as t
-
-from ansible.executor.task_result import CallbackTaskResult
-from ansible.plugins.callback.default import CallbackModule as DefaultCallback
-
 DOCUMENTATION = r"""
 name: phases
 type: stdout
@@ -22,6 +17,10 @@ extends_documentation_fragment:
   - result_format_callback
 """
 
+import typing as t
+
+from ansible.executor.task_result import CallbackTaskResult
+from ansible.plugins.callback.default import CallbackModule as DefaultCallback
 
 HIDDEN = (
     "v2_playbook_on_start",

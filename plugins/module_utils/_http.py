@@ -161,7 +161,8 @@ def _other_reason(error: BaseException, causes: t.Sequence[BaseException]) -> st
         return "too many redirects"
     if isinstance(error, (requests.exceptions.ConnectionError, urllib3.exceptions.ProtocolError)):
         return "the connection broke before the answer was whole"
-    return str(error) if type(error) is ValueError else f"the request failed ({type(error).__name__})"
+    plain = type(error).__name__ == ValueError.__name__
+    return str(error) if plain else f"the request failed ({type(error).__name__})"
 
 
 __all__ = ("MAX_PARALLEL", "Answer", "RequestFailedError", "ask", "open_session", "redact_url", "require_requests", "url_problem", "url_secrets")

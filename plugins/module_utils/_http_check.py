@@ -308,7 +308,7 @@ def _one_try(check: Check, limits: Limits, session: requests.Session) -> Verdict
     with concurrent.futures.ThreadPoolExecutor(max_workers=check.parallel) as pool:
         for first in range(0, check.requests, check.parallel):
             count = min(check.parallel, check.requests - first)
-            for offset, verdict in enumerate(pool.map(lambda _: _one_request(check, limits, session), range(count)), start=1):
+            for offset, verdict in enumerate(pool.map(lambda _unused: _one_request(check, limits, session), range(count)), start=1):
                 if verdict.problem and check.requests > 1:
                     return dataclasses.replace(verdict, problem=f"{verdict.problem} (request {first + offset} of {check.requests})")
                 if verdict.problem:

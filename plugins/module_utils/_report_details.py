@@ -31,7 +31,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
-Detail = Field | Table
+Detail: t.TypeAlias = "Field | Table"
 
 _LABELS = {
     "action": Text("action", "ação"),

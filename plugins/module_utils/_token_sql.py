@@ -31,7 +31,7 @@ ENCRYPTED_LOOKING = (
 )
 """Beginnings of Fernet, Vault transit, KMS, age, PGP, CipherSweet and Rails ciphertexts, and of the usual home-made prefixes."""
 
-Value = str | memoryview | None
+Value: t.TypeAlias = "str | memoryview | None"
 Which = t.Literal["pending", "clear", "sealed", "all"]
 
 

@@ -80,13 +80,13 @@ class App:
     url: str
 
     @classmethod
-    def create(cls, directory: Path, url: str, chain: dict[str, tuple[str, str]] = CHAIN) -> App:
+    def create(cls, directory: Path, url: str, chain: dict[str, tuple[str, str]] | None = None) -> App:
         (directory / "migrations" / "versions").mkdir(parents=True)
         (directory / "alembic.ini").write_text(INI)
         (directory / "migrations" / "env.py").write_text(ENV)
         app = cls(directory, url)
         down: str | None = None
-        for name, (upgrade, downgrade) in chain.items():
+        for name, (upgrade, downgrade) in (CHAIN if chain is None else chain).items():
             app.revision(name, down, upgrade, downgrade)
             down = name
         return app
@@ -101,7 +101,7 @@ class App:
         return {name: value for name, value in named.items() if value is not None}
 
     def rows(self, query: str) -> list[tuple[t.Any, ...]]:
-        with contextlib.closing(psycopg2.connect(self.url)) as connection, connection, connection.cursor() as cursor:
+        with contextlib.closing(psycopg2.connect(self.url)) as opened, opened as connection, connection.cursor() as cursor:
             cursor.execute(query)
             return cursor.fetchall() if cursor.description else []
 

@@ -320,7 +320,7 @@ def test_one_of_twenty_gets_the_slot(seeded_r1: Application, rounds: collections
     slots: list[str] = []
 
     def try_all(*services: Service) -> None:
-        for _ in range(rounds(3, 50)):
+        for _unused in range(rounds(3, 50)):
             slots.append(f"2030-01-01T{len(slots)}")
             assert twenty_at_once(list(services), slots[-1]) == {201: 1, 409: 19}
 
@@ -359,15 +359,15 @@ def test_tokens_of_both_releases_while_both_run(seeded_r2: Application) -> None:
 
 def test_r3_fails_from_its_thirtieth_schedule_on(seeded_r2: Application) -> None:
     with seeded_r2.serve("r3") as r3:
-        for _ in range(29):
+        for _unused in range(29):
             r3.ask("/api/schedule?day=2026-01-01")
-        for _ in range(3):
+        for _unused in range(3):
             r3.ask("/api/schedule?day=2026-01-01", 500)
         assert r3.ask("/health")["release"] == "r3"
         assert r3.ask("/api/users/1/token-check")["readable"]
         assert r3.book("2030-01-01T09:00") == 201
     with seeded_r2.serve("r3") as r3, concurrent.futures.ThreadPoolExecutor(8) as pool:
-        statuses = pool.map(lambda _: requests.get(r3.base + "/api/schedule", timeout=DEADLINE).status_code, range(60))
+        statuses = pool.map(lambda _unused: requests.get(r3.base + "/api/schedule", timeout=DEADLINE).status_code, range(60))
         assert collections.Counter(statuses) == {200: 29, 500: 31}
 
 
@@ -375,7 +375,7 @@ def test_the_smoke_checks_of_the_profile_pass_and_pass_again(seeded_r2: Applicat
     checks = yaml.safe_load((repository.HERE / "profile.yml").read_text(encoding="utf-8"))["deploy_smoke"]
     with seeded_r2.serve("r2") as r2:
         options = {"base_url": r2.base, "release": "r2", "checks": checks}
-        for _ in range(2):
+        for _unused in range(2):
             result = _http_check.run(ArgumentSpecValidator(_http_check.argument_spec().options).validate(options).validated_parameters)
             assert (result["passed"], result["findings"]) == (len(checks), [])
     assert rows(seeded_r2.database, "SELECT count(*) FROM bookings WHERE slot LIKE '1970%%'") == [(1,)]

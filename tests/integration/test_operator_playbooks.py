@@ -81,7 +81,11 @@ class Operator:
 
     def rows(self, statement: str, database: str = "calendar") -> list[tuple[t.Any, ...]]:
         """What a statement returns in a database of the server; [] for one that returns nothing."""
-        with contextlib.closing(psycopg2.connect(self.world.state["admin_url"], dbname=database)) as connection, connection, connection.cursor() as cursor:
+        with (
+            contextlib.closing(psycopg2.connect(self.world.state["admin_url"], dbname=database)) as opened,
+            opened as connection,
+            connection.cursor() as cursor,
+        ):
             cursor.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
@@ -137,7 +141,7 @@ def deployed(operator: Operator) -> Operator:
 @pytest.fixture
 def other_run(deployed: Operator) -> collections.abc.Iterator[_lock.Holder]:
     """Somebody else's run, which holds the lock."""
-    holder, _ = _lock.take(deployed.state, _lock.Request(OTHER_RUN, 3600, actor="ana"))
+    holder, _unused = _lock.take(deployed.state, _lock.Request(OTHER_RUN, 3600, actor="ana"))
     yield holder
     _lock.release(deployed.state, OTHER_RUN)
 

@@ -33,7 +33,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Upstream
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, *_unused: object) -> None:
         pass
 
     def do_GET(self) -> None:
@@ -73,7 +73,7 @@ class Upstream(http.server.ThreadingHTTPServer):
         self.connections.discard(request)
         super().shutdown_request(request)
 
-    def handle_error(self, *_: object) -> None:
+    def handle_error(self, *_unused: object) -> None:
         pass
 
     def close(self) -> None:
@@ -100,7 +100,7 @@ class Answer:
 def ask(port: int, path: str = "/", *, method: str = "GET", headers: t.Sequence[tuple[str, str]] = (), body: bytes | None = None) -> Answer:
     """One request on a connection of its own; a header may stand more than once."""
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
-        connection.putrequest(method, path, skip_host=any(name == "Host" for name, _ in headers))
+        connection.putrequest(method, path, skip_host=any(name == "Host" for name, _unused in headers))
         for name, value in headers:
             connection.putheader(name, value)
         if body is not None:
@@ -130,7 +130,7 @@ class Traffic:
             thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_unused: object) -> None:
         self.over.set()
         for thread in self.threads:
             thread.join()

@@ -303,12 +303,12 @@ def test_progress_lines() -> None:
 
 def test_the_lease_is_renewed_in_good_time(watched: Watched) -> None:
     lease = {"state_dir": "/s", "run_id": RUN, "seconds": 30}
-    host, outcome, _ = watched([STARTED, *[RUNNING] * 20, {"finished": True, "outcome": "{}", "progress": {}}], lease=lease)
+    host, outcome, _unused = watched([STARTED, *[RUNNING] * 20, {"finished": True, "outcome": "{}", "progress": {}}], lease=lease)
     assert outcome == {}
     assert host.asked[0][2] == {"a": 1, "progress_file": "/s/progress.json"}
-    renewals = [(moment, arguments) for moment, _, arguments in host.asked[1:] if "run_id" in arguments]
+    renewals = [(moment, arguments) for moment, _unused, arguments in host.asked[1:] if "run_id" in arguments]
     assert renewals[0][1] == {"results_file": "/r/j1", "progress_file": "/s/progress.json", "state_dir": "/s", "run_id": RUN, "lease_seconds": 30}
-    times = [100.0, *[moment for moment, _ in renewals]]
+    times = [100.0, *[moment for moment, _unused in renewals]]
     assert all(5 <= later - earlier <= 6.5 for earlier, later in itertools.pairwise(times))
     assert len(renewals) == 3
 
@@ -319,7 +319,7 @@ def test_a_module_that_never_answers(watched: Watched) -> None:
         while True:
             yield RUNNING
 
-    host, outcome, _ = watched(forever())
+    host, outcome, _unused = watched(forever())
     assert outcome == {"failed": True, "msg": "protect did not end within 50 s and was stopped."}
     assert 65 < host.now - 100 < 67
     assert watched(forever(), title="")[1]["msg"].startswith("slow did not end")
@@ -357,7 +357,7 @@ def test_step_status_renews(state: Path, call_module: CallModule) -> None:
     lost = call_module(step_status, **options)
     assert lost["failed"] and "has lost the lock to nobody" in lost["msg"]
     assert (state / "timers" / "drain.deadline").read_text(encoding="utf-8") == "1.0\n"
-    before, _ = _lock.take(state, _lock.Request(run_id=RUN, lease_seconds=10))
+    before, _unused = _lock.take(state, _lock.Request(run_id=RUN, lease_seconds=10))
     assert call_module(step_status, check=True, **options)["finished"] is False
     assert _lock.holder_of(state) == before
     call_module(step_status, **options)

@@ -41,7 +41,7 @@ def test_every_token_is_encrypted_once_and_reads_as_the_application_reads_it(cre
     credentials.create(5000)
     credentials.sql("UPDATE credentials SET token = '' WHERE id = 7")
     credentials.sql("UPDATE credentials SET token = NULL WHERE id IN (8, 5000)")
-    expected = [(key, token) for key, token, *_ in credentials.rows()]
+    expected = [(key, token) for key, token, *_unused in credentials.rows()]
 
     predicted = run(check=True)
     assert (predicted["changed"], predicted["encrypted"], predicted["guard_trigger"]) == (True, 4998, True)
@@ -57,8 +57,8 @@ def test_every_token_is_encrypted_once_and_reads_as_the_application_reads_it(cre
     assert first["residual_risk"] == []
     rows = credentials.rows()
     assert [(key, opened(ciphertext, nonce)) for key, _token, ciphertext, nonce in rows] == expected
-    assert [(key, token) for key, token, *_ in rows] == expected
-    assert len({bytes(nonce) for *_, nonce in rows if nonce is not None}) == 4998
+    assert [(key, token) for key, token, *_unused in rows] == expected
+    assert len({bytes(nonce) for *_unused, nonce in rows if nonce is not None}) == 4998
 
     second = run()
     assert (second["changed"], second["encrypted"], second["already"], second["verified"], second["passes"]) == (False, 0, 4998, 4998, 0)
@@ -129,7 +129,7 @@ def test_cleared_and_back(credentials: Credentials, run: ModuleRun) -> None:
     credentials.create(2500)
     credentials.sql("UPDATE credentials SET token = E'tab\\tline\\nreturn\\rback\\\\slash \\\\N ✓' WHERE id = 1")
     credentials.sql("UPDATE credentials SET token = '' WHERE id = 2")
-    expected = [(key, token) for key, token, *_ in credentials.rows()]
+    expected = [(key, token) for key, token, *_unused in credentials.rows()]
     run()
     predicted = run(state="cleared", check=True)
     assert (predicted["changed"], predicted["cleared"], predicted["diff"]["after"]["clear_values"]) == (True, 2500, 0)
@@ -141,13 +141,13 @@ def test_cleared_and_back(credentials: Credentials, run: ModuleRun) -> None:
     assert result["guard_trigger"] is True
     rows = credentials.rows()
     assert [(key, opened(ciphertext, nonce)) for key, _token, ciphertext, nonce in rows] == expected
-    assert {token for _key, token, *_ in rows} == {None}
+    assert {token for _key, token, *_unused in rows} == {None}
     assert run(state="cleared")["changed"] is False
 
     assert run(state="decrypted", check=True)["decrypted"] == 2500
     undone = run(state="decrypted", batch_size=700)
     assert (undone["changed"], undone["decrypted"], undone["verified"], undone["clear_values"]) == (True, 2500, 2500, 2500)
-    assert [(key, token) for key, token, *_ in credentials.rows()] == expected
+    assert [(key, token) for key, token, *_unused in credentials.rows()] == expected
     assert credentials.stale() == []
     assert run(state="decrypted")["changed"] is False
 
@@ -172,7 +172,7 @@ def test_clearing_keeps_what_was_not_verified(credentials: Credentials, run: Mod
     result = run(state="cleared")
     assert result["failed"] is True
     assert (result["failures"]["corrupt"], result["failures"]["mismatch"], result["cleared"], result["changed"]) == (1, 1, 28, True)
-    assert [(key, token is None) for key, token, *_ in credentials.rows() if key in (3, 4, 5)] == [(3, True), (4, False), (5, False)]
+    assert [(key, token is None) for key, token, *_unused in credentials.rows() if key in (3, 4, 5)] == [(3, True), (4, False), (5, False)]
     credentials.sql("INSERT INTO credentials (token) VALUES ('not encrypted')")
     refused = run(state="cleared")
     assert "1 rows of public.credentials have clear text and no ciphertext. Nothing was cleared." in refused["msg"]

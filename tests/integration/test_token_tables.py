@@ -57,7 +57,7 @@ def test_any_key_works(credentials: Credentials, run: ModuleRun, columns: str, v
         result = run(state=state, key_columns=given, batch_size=7)
         assert (result[figure], result["total"], result["verified"]) == (100, 100, 100)
     rows = credentials.sql("SELECT token, token_encrypted, token_nonce FROM credentials")
-    assert sorted(token for token, *_ in rows) == sorted(f"token-{n}" for n in range(1, 101))
+    assert sorted(token for token, *_unused in rows) == sorted(f"token-{n}" for n in range(1, 101))
     assert all(opened(ciphertext, nonce) == token for token, ciphertext, nonce in rows)
 
 
@@ -106,7 +106,7 @@ def test_any_text_under_any_key_comes_back(credentials: Credentials, data: dict[
     for state in ("encrypted", "cleared", "decrypted"):
         result = converge(parse_url(credentials.url), options(state=state, batch_size=batch_size, accept_encrypted_looking=True), progress=silent)
         assert (result["total"], result["verified"], result["clear_left"]) == (len(data), sum(token is not None for token in data.values()), 0)
-    assert {key: token for key, token, *_ in credentials.rows()} == data
+    assert {key: token for key, token, *_unused in credentials.rows()} == data
     assert credentials.stale() == []
 
 
@@ -158,7 +158,7 @@ def test_info_counts_and_verifies_without_changing_anything(credentials: Credent
 
 def test_no_clear_token_reaches_the_servers_log(credentials: Credentials, run: ModuleRun, postgres: Postgres, database: str) -> None:
     credentials.create(1000)
-    tokens = [str(token) for _key, token, *_ in credentials.rows()]
+    tokens = [str(token) for _key, token, *_unused in credentials.rows()]
     name = database.rpartition("/")[2]
     for setting in ("log_min_duration_statement = 0", "log_statement = 'all'", "log_lock_waits = on"):
         credentials.sql(f'ALTER DATABASE "{name}" SET {setting}')

@@ -120,7 +120,7 @@ def test_a_killed_run_is_finished_by_the_next(credentials: Credentials, run: Mod
     environment_file = tmp_path / "env"
     environment_file.write_text(f'DATABASE_URL="{database}"\nTOKEN_ENCRYPTION_KEY="{text_of(KEY)}"\n')
     done = 0
-    for _ in range(2):
+    for _unused in range(2):
         before, done = done, killed_run(credentials, tmp_path, environment_file)
         assert before < done < 5000
     kept = {key: ciphertext for key, _token, ciphertext, _nonce in credentials.rows() if ciphertext is not None}

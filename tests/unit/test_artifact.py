@@ -152,7 +152,7 @@ class GitServer(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        path, _, query = self.path.partition("?")
+        path, _unused, query = self.path.partition("?")
         variables = {
             "GIT_PROJECT_ROOT": str(self.root),
             "GIT_HTTP_EXPORT_ALL": "1",
@@ -165,7 +165,7 @@ class GitServer(http.server.BaseHTTPRequestHandler):
             "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
         }
         answer = subprocess.run(["git", "http-backend"], env={**os.environ, **variables}, input=body, capture_output=True, check=True).stdout
-        head, _, content = answer.partition(b"\r\n\r\n")
+        head, _blank, content = answer.partition(b"\r\n\r\n")
         self.send_response(200)
         for line in head.decode().split("\r\n"):
             self.send_header(*line.split(": ", 1))
@@ -287,7 +287,7 @@ def links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(directory))
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    name, _, version = _artifact.PIP.partition("==")
+    name, _unused, version = _artifact.PIP.partition("==")
     wheel(directory, name, version)
     return directory
 

@@ -209,10 +209,10 @@ def test_a_child_is_reaped_and_its_end_is_told() -> None:
         child.sink.write(b"x")
         assert (child.wait(), child.complaint()) == (3, "exit status 3")
         with pytest.raises(ValueError, match="output pipe"):
-            _ = child.source
+            _unused = child.source
     with _backup_programs.running("sleep", ["sleep", "60"], environment, writes=True) as child:
         with pytest.raises(ValueError, match="input pipe"):
-            _ = child.sink
+            _unused = child.sink
         pid = child.process.pid
     assert child.process.returncode == -9
     assert not Path(f"/proc/{pid}").exists()
@@ -537,7 +537,7 @@ def test_the_refusal_names_the_tables() -> None:
     assert error.facts == {"lost": [{"table": "public.t", "reason": "rows", "expected_rows": 3, "found_rows": 4}]}
 
 
-@given(st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=20))
+@given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20))
 def test_quoting_leaves_no_way_out(text: str) -> None:
     inner = quote_identifier(text)[1:-1]
     assert inner.replace('""', "").count('"') == 0

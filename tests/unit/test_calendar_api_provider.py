@@ -152,7 +152,7 @@ def test_the_program(tmp_path: Path, number: signal.Signals) -> None:
             assert requests.post(base + "/token", data=form, timeout=10).status_code == 401
         finally:
             process.send_signal(number)
-        output, _ = process.communicate(timeout=20)
+        output, _unused = process.communicate(timeout=20)
         assert (process.returncode, output) == (0, "")
 
 

@@ -104,7 +104,7 @@ def test_a_git_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_every_requirement_is_pinned() -> None:
     lines = repository.files("r1")["requirements.txt"].decode().splitlines()
     pins = [line.partition("==") for line in lines if line and not line.startswith("#")]
-    assert all(name and version for name, _, version in pins)
+    assert all(name and version for name, _unused, version in pins)
     assert {"flask", "sqlalchemy", "alembic", "gunicorn", "psycopg2-binary", "redis", "cryptography", "requests", "prometheus-client"} <= {
         pin[0] for pin in pins
     }

@@ -21,7 +21,7 @@ def requirements(tmp_path: Path) -> Path:
 
 def test_it_is_made_once_also_when_three_ask_at_once(requirements: Path, tmp_path: Path) -> None:
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
-        found = {str(python) for python in pool.map(lambda _: application_venv(requirements, tmp_path / "base"), range(3))}
+        found = {str(python) for python in pool.map(lambda _unused: application_venv(requirements, tmp_path / "base"), range(3))}
     (python,) = found
     made = (Path(python).parents[1] / module.COMPLETE).stat().st_mtime_ns
     assert str(application_venv(requirements, tmp_path / "base")) == python
@@ -45,7 +45,7 @@ def test_other_requirements_are_another_environment(requirements: Path, tmp_path
 
 def test_requirements_that_do_not_install(requirements: Path, tmp_path: Path) -> None:
     requirements.write_text("not a requirement\n", encoding="utf-8")
-    for _ in range(2):
+    for _unused in range(2):
         with pytest.raises(RuntimeError, match="requirement"):
             application_venv(requirements, tmp_path / "base")
 

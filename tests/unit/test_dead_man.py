@@ -230,7 +230,7 @@ def test_a_half_written_deadline_is_its_last_known_value(timer: Timer, tmp_path:
 
 
 class Health(http.server.BaseHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
+    def log_message(self, *_unused: object) -> None:
         pass
 
     def do_GET(self) -> None:

@@ -64,7 +64,7 @@ def good() -> dict[str, str]:
 
 @pytest.mark.parametrize("check_mode", [False, True])
 def test_a_right_file_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str], check_mode: bool) -> None:
-    path = write(tmp_path / "env", **good())
+    path = write(tmp_path / "env", 0o600, **good())
     answer = call(capsys, path, CONTRACT, _ansible_check_mode=check_mode)
     assert answer["checked"] == 10
     assert answer["findings"] == []

@@ -161,7 +161,7 @@ def test_worst_is_the_value_nearest_to_or_furthest_beyond_the_limit(op: str, val
 
 
 def test_the_run_is_as_bad_as_its_worst_gate_and_acts_on_the_strongest() -> None:
-    raw = [
+    raw: list[dict[str, object]] = [
         {"name": "a", "metric": "error_rate", "op": "<=", "value": "10%", "on_breach": "warn"},
         {"name": "b", "metric": "requests", "op": ">", "value": 5, "on_breach": "consider"},
         {"name": "c", "metric": "latency_p95", "op": "<", "value": "1s", "on_breach": "warn"},

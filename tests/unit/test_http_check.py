@@ -11,8 +11,8 @@ from ansible_collections.lastro.deploy.plugins.module_utils._errors import Lastr
 from ansible_collections.lastro.deploy.plugins.module_utils._http_check import Check
 
 
-def answer(status: int = 200, body: bytes = b"{}", seconds: float = 0.1, **headers: str) -> _http.Answer:
-    return _http.Answer(status=status, headers=requests.structures.CaseInsensitiveDict(headers), body=body, seconds=seconds)
+def answer(status: int = 200, body: bytes = b"{}", seconds: float = 0.1, headers: dict[str, str] | None = None) -> _http.Answer:
+    return _http.Answer(status=status, headers=requests.structures.CaseInsensitiveDict(headers or {}), body=body, seconds=seconds)
 
 
 def check(expression: str = "", **fields: object) -> Check:
@@ -30,10 +30,10 @@ def check(expression: str = "", **fields: object) -> Check:
         (check("a == 'b'"), answer(body=b'{"a": "c"}'), "200, but its JSON does not fulfil a == 'b'"),
         (check("length(items)"), answer(body=b'{"items": []}'), "200, but its JSON does not fulfil length(items)"),
         (check("length(a)"), answer(body=b'{"a": 1}'), "200, but length(a) cannot be evaluated on its JSON (JMESPathTypeError)"),
-        (check("a"), answer(body=b"<html>", **{"Content-Type": "text/html; x"}), "200, but its body is not JSON (text/html, 6 bytes)"),
+        (check("a"), answer(body=b"<html>", headers={"Content-Type": "text/html; x"}), "200, but its body is not JSON (text/html, 6 bytes)"),
         (check("a"), answer(body=b"\xff\xfe"), "200, but its body is not JSON (no content type, 2 bytes)"),
-        (check(expected_headers={"x-release": "r2"}), answer(**{"X-Release": "r2"}), ""),
-        (check(expected_headers={"X-Release": "r2"}), answer(**{"X-Release": "r1"}), "200, but the header X-Release has another value than expected"),
+        (check(expected_headers={"x-release": "r2"}), answer(headers={"X-Release": "r2"}), ""),
+        (check(expected_headers={"X-Release": "r2"}), answer(headers={"X-Release": "r1"}), "200, but the header X-Release has another value than expected"),
         (check(expected_headers={"X-Release": "r2"}), answer(), "200, but the header X-Release is missing"),
         (check(max_seconds=0.5), answer(seconds=0.7), "200 after 0.700 s, expected at most 0.5 s"),
         (check(max_seconds=0.5), answer(seconds=0.5), ""),

@@ -106,7 +106,7 @@ def test_decide_by_name() -> None:
     )
     assert decide(AB, index("ix", good, valid=False, building=True))[1] == "it is still being built"
     assert decide(AB, index("ix", good, valid=False, bad_leaves=2))[1] == "2 of its table's partitions have no valid index of it"
-    _, difference, remedy = decide(AB, index("ix", definition("b", "a")))
+    _unused, difference, remedy = decide(AB, index("ix", definition("b", "a")))
     assert difference == "columns: expected (a, b), found (b, a)"
     assert remedy == (
         "CREATE INDEX CONCURRENTLY ix_lastro_new ON public.t USING btree (a, b); DROP INDEX CONCURRENTLY public.ix; "

@@ -56,7 +56,7 @@ def test_of_two_processes_one_wins(tmp_path: Path) -> None:
     racers = [context.Process(target=race, args=(name, tmp_path, barrier, wins)) for name in ("a", "b")]
     for racer in racers:
         racer.start()
-    won = dict(wins.get(timeout=60) for _ in range(ROUNDS))
+    won = dict(wins.get(timeout=60) for _unused in range(ROUNDS))
     for racer in racers:
         racer.join(60)
         assert racer.exitcode == 0
@@ -91,14 +91,14 @@ def test_take_says_who_has_it_and_until_when(tmp_path: Path) -> None:
 
 
 def test_ones_own_lock_is_pushed_on(tmp_path: Path) -> None:
-    first, _ = _lock.take(tmp_path, request("r-1", actor="ana"), now=at(0))
+    first, _unused = _lock.take(tmp_path, request("r-1", actor="ana"), now=at(0))
     again, other = _lock.take(tmp_path, request("r-1", actor="bob"), now=at(60))
     assert other == {}
     assert again == {**first, "expires_at": "2026-11-21T12:03:00.000000Z"}
 
 
 def test_an_expired_lease_is_taken_over(tmp_path: Path) -> None:
-    first, _ = _lock.take(tmp_path, request("r-1"), now=at(0))
+    first, _unused = _lock.take(tmp_path, request("r-1"), now=at(0))
     with pytest.raises(LastroError):
         _lock.take(tmp_path, request("r-2"), now=at(119.999))
     taken, other = _lock.take(tmp_path, request("r-2"), now=at(120))
@@ -124,11 +124,11 @@ def test_renew(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("option", ["dead_run_id", "force_run_id"])
 def test_takeover_names_the_very_run(option: str, tmp_path: Path) -> None:
-    first, _ = _lock.take(tmp_path, request("r-1"), now=at(0))
+    first, _unused = _lock.take(tmp_path, request("r-1"), now=at(0))
     with pytest.raises(LastroError):
         _lock.take(tmp_path, request("r-2", **{option: "r-0"}), now=at(1))
     assert on_disk(tmp_path) == first
-    _, other = _lock.take(tmp_path, request("r-2", **{option: "r-1"}), now=at(1))
+    _unused, other = _lock.take(tmp_path, request("r-2", **{option: "r-1"}), now=at(1))
     assert other == first
     # The same words do nothing once somebody else has it.
     with pytest.raises(LastroError):
@@ -157,7 +157,7 @@ def test_a_holder_that_was_killed_is_known_on_its_machine(tmp_path: Path) -> Non
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert _controller.has_died(holder["controller"])
-    _, other = _lock.take(tmp_path, request("r-2", dead_run_id=holder["run_id"]))
+    _unused, other = _lock.take(tmp_path, request("r-2", dead_run_id=holder["run_id"]))
     assert other == holder
 
 
@@ -176,7 +176,7 @@ def test_a_directory_that_cannot_be(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_the_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, _ = _lock.take(tmp_path, request("r-1"))
+    before, _unused = _lock.take(tmp_path, request("r-1"))
 
     def full(*_arguments: object) -> t.NoReturn:
         raise OSError(28, os.strerror(28))

@@ -155,7 +155,7 @@ def test_all_at_once_and_each_option_blamed_once() -> None:
 def test_run_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWX_JOB_ID", "JOB_ID"):
         monkeypatch.delenv(name, raising=False)
-    made = {plan_action._run_id(MOMENT) for _ in range(20)}
+    made = {plan_action._run_id(MOMENT) for _unused in range(20)}
     assert len(made) > 1 and all(re.fullmatch(r"20261121T221004-[0-9a-f]{4}", one) for one in made)
     monkeypatch.setenv("JOB_ID", "../deploy #7")
     assert plan_action._run_id(MOMENT) == "20261121T221004-_deploy_7"

@@ -212,7 +212,7 @@ def test_a_program_gets_the_password_in_a_file_alone(monkeypatch: pytest.MonkeyP
     settings = ConnectionSettings("h", 5433, "u", PASSWORD + "\\", "d", ca_cert="/ca")
     with libpq_environment(settings, application_name="lastro test") as environment:
         shown = subprocess.run([sys.executable, "-c", SHOW], env=environment, capture_output=True, check=True).stdout
-        modes, _, rest = shown.partition(b"\n")
+        modes, _unused, rest = shown.partition(b"\n")
         assert modes == b"0o600 0o700"
         assert PASSWORD.encode() not in rest
         passfile = Path(environment["PGPASSFILE"])

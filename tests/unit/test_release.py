@@ -175,7 +175,7 @@ def test_killed_while_it_is_removed(step: str, built: Built, tmp_path: Path, mon
     if step == "rename":
         monkeypatch.setattr(Path, "rename", die)
     else:
-        real = _release.shutil.rmtree  # type: ignore[attr-defined]
+        real = _release.shutil.rmtree
 
         def half(path: Path, **options: t.Any) -> None:  # noqa: ANN401
             if path.exists():
@@ -183,7 +183,7 @@ def test_killed_while_it_is_removed(step: str, built: Built, tmp_path: Path, mon
                 die()
             real(path, **options)
 
-        monkeypatch.setattr(_release.shutil, "rmtree", half)  # type: ignore[attr-defined]
+        monkeypatch.setattr(_release.shutil, "rmtree", half)
     with pytest.raises(KeyboardInterrupt):
         _release.remove(tmp_path, ["r1"])
     monkeypatch.undo()

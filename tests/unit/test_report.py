@@ -269,7 +269,7 @@ def test_a_phase_entered_twice_counts_as_it_ended() -> None:
 
 
 def test_a_journal_of_odd_records_still_makes_a_report() -> None:
-    records = [
+    records: list[dict[str, object]] = [
         {"kind": "result", "phase": "stage", "host": "a", "status": "ok"},
         {"kind": "result", "phase": "stage", "host": "b", "status": "odd", "seconds": None},
     ]

@@ -111,8 +111,8 @@ def test_both_readmes_have_the_same_structure() -> None:
 
 def test_both_readmes_have_the_same_code() -> None:
     english, portuguese = (blocks(text_of(path)) for path in READMES.values())
-    assert [language for language, _ in english] == [language for language, _ in portuguese]
-    for (language, one), (_, other) in zip(english, portuguese, strict=True):
+    assert [language for language, _unused in english] == [language for language, _unused in portuguese]
+    for (language, one), (_unused, other) in zip(english, portuguese, strict=True):
         if language == "text":
             assert len(one.splitlines()) == len(other.splitlines())
         else:
@@ -130,7 +130,7 @@ def test_picture_of_the_phases_has_each_in_order() -> None:
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(path: Path) -> None:
     for link in links(text_of(path)):
-        name, _, anchor = link.partition("#")
+        name, _unused, anchor = link.partition("#")
         target = (path.parent / name).resolve() if name else path
         assert target.exists(), f"{link}: there is no {target.relative_to(ROOT)}"
         if anchor:
@@ -179,7 +179,7 @@ def test_walk_through_is_a_profile_without_findings() -> None:
 def test_every_phase_has_its_page_and_its_row() -> None:
     table = text_of(ROOT / "docs" / "phases" / "README.md")
     listed = re.findall(r"^\| \d* ?\|? ?\[(\w+)\]\((\w+)\.md\)", table, re.MULTILINE)
-    assert [name for name, _ in listed] == [page for _, page in listed] == list(_journal.PHASES)
+    assert [name for name, _unused in listed] == [page for _unused, page in listed] == list(_journal.PHASES)
     assert {path.stem for path in (ROOT / "docs" / "phases").glob("*.md")} == {"README", *_journal.PHASES}
 
 

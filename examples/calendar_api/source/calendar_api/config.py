@@ -24,8 +24,9 @@ class Settings:
     oauth_base_url: str = dataclasses.field(repr=False)
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
         """Raises RuntimeError that names every variable that is missing."""
+        environment = os.environ if environment is None else environment
         missing = [name for name in REQUIRED if not environment.get(name)]
         if missing:
             raise RuntimeError(f"environment variables are not set: {', '.join(missing)}")

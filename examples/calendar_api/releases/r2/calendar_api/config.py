@@ -28,8 +28,9 @@ class Settings:
     token_key: bytes = dataclasses.field(repr=False)
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
         """Raises RuntimeError that names every variable that is missing, or a key that is none."""
+        environment = os.environ if environment is None else environment
         missing = [name for name in (*REQUIRED, "TOKEN_ENCRYPTION_KEY") if not environment.get(name)]
         if missing:
             raise RuntimeError(f"environment variables are not set: {', '.join(missing)}")
