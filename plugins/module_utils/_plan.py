@@ -117,7 +117,8 @@ def _choices(profile: Profile) -> t.Iterable[Finding]:
         ("deploy_environment", ENVIRONMENTS),
         ("deploy_language", LANGUAGES),
         ("deploy_maintenance", MAINTENANCE),
-        ("deploy_rollback_scope", SCOPES),
+        # A restore is not asked for here but with restore.yml, which compares and refuses a loss.
+        ("deploy_rollback_scope", tuple(scope for scope in SCOPES if scope != "restore")),
     ):
         value = profile.get(name)
         if value not in (None, "") and value not in allowed:
