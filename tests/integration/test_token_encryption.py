@@ -41,7 +41,7 @@ def test_every_token_is_encrypted_once_and_reads_as_the_application_reads_it(cre
     credentials.create(5000)
     credentials.sql("UPDATE credentials SET token = '' WHERE id = 7")
     credentials.sql("UPDATE credentials SET token = NULL WHERE id IN (8, 5000)")
-    expected = [(key, token) for key, token, *_unused in credentials.rows()]
+    expected = [row[:2] for row in credentials.rows()]
 
     predicted = run(check=True)
     assert (predicted["changed"], predicted["encrypted"], predicted["guard_trigger"]) == (True, 4998, True)
@@ -57,7 +57,7 @@ def test_every_token_is_encrypted_once_and_reads_as_the_application_reads_it(cre
     assert first["residual_risk"] == []
     rows = credentials.rows()
     assert [(key, opened(ciphertext, nonce)) for key, _token, ciphertext, nonce in rows] == expected
-    assert [(key, token) for key, token, *_unused in rows] == expected
+    assert [row[:2] for row in rows] == expected
     assert len({bytes(nonce) for *_unused, nonce in rows if nonce is not None}) == 4998
 
     second = run()
@@ -129,7 +129,7 @@ def test_cleared_and_back(credentials: Credentials, run: ModuleRun) -> None:
     credentials.create(2500)
     credentials.sql("UPDATE credentials SET token = E'tab\\tline\\nreturn\\rback\\\\slash \\\\N ✓' WHERE id = 1")
     credentials.sql("UPDATE credentials SET token = '' WHERE id = 2")
-    expected = [(key, token) for key, token, *_unused in credentials.rows()]
+    expected = [row[:2] for row in credentials.rows()]
     run()
     predicted = run(state="cleared", check=True)
     assert (predicted["changed"], predicted["cleared"], predicted["diff"]["after"]["clear_values"]) == (True, 2500, 0)
@@ -147,7 +147,7 @@ def test_cleared_and_back(credentials: Credentials, run: ModuleRun) -> None:
     assert run(state="decrypted", check=True)["decrypted"] == 2500
     undone = run(state="decrypted", batch_size=700)
     assert (undone["changed"], undone["decrypted"], undone["verified"], undone["clear_values"]) == (True, 2500, 2500, 2500)
-    assert [(key, token) for key, token, *_unused in credentials.rows()] == expected
+    assert [row[:2] for row in credentials.rows()] == expected
     assert credentials.stale() == []
     assert run(state="decrypted")["changed"] is False
 
