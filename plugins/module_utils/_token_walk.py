@@ -52,7 +52,7 @@ class Failures:
 
     def as_result(self) -> dict[str, t.Any]:
         """The return value C(failures)."""
-        return {**{str(kind): count for kind, count in self.counts.items()}, "keys": dict(self.keys)}
+        return {**{str(kind): count for kind, count in self.counts.items()}, "first_keys": dict(self.keys)}
 
 
 @dataclasses.dataclass

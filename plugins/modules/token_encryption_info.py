@@ -104,7 +104,7 @@ failures:
       description: Rows whose ciphertext decrypts to another text than the clear column holds.
       returned: always
       type: int
-    keys:
+    first_keys:
       description: For each of the three, the keys of the first ten such rows; the parts of a composite key are joined by commas.
       returned: always
       type: dict

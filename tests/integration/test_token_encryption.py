@@ -190,7 +190,7 @@ def test_a_wrong_key_stops_before_the_first_write(credentials: Credentials, run:
     for state in ("encrypted", "cleared", "decrypted"):
         result = run(encryption_keys=[text_of(OTHER_KEY)], state=state)
         assert "Wrong key: 200 of 200 ciphertexts" in result["msg"]
-        assert result["failures"]["keys"]["wrong_key"][:1] != []
+        assert result["failures"]["first_keys"]["wrong_key"][:1] != []
         assert result["remedy"]["pt_BR"].startswith("Informe também a chave")
     assert credentials.rows() == before
     # With the old key behind it the new one encrypts, and all open.
@@ -210,7 +210,7 @@ def test_damage_is_named_by_row_and_fails_loudly(credentials: Credentials, run: 
     assert result["failed"] is True
     assert result["failures"]["corrupt"] == 2
     assert result["failures"]["mismatch"] == 12
-    assert result["failures"]["keys"] == {"wrong_key": [], "corrupt": ["250", "251"], "mismatch": [str(key) for key in range(300, 310)]}
+    assert result["failures"]["first_keys"] == {"wrong_key": [], "corrupt": ["250", "251"], "mismatch": [str(key) for key in range(300, 310)]}
     assert (result["clear_left"], result["verified"]) == (14, 486)
     assert "2 damaged (rows 250; 251)" in result["msg"]
     assert "changed alone" not in json.dumps(result)

@@ -64,7 +64,7 @@ def test_any_key_works(credentials: Credentials, run: ModuleRun, columns: str, v
 def test_composite_keys_are_shown_with_all_their_parts(credentials: Credentials, run: ModuleRun) -> None:
     credentials.sql("CREATE TABLE credentials (a int, b text, token text, token_encrypted bytea, token_nonce bytea, PRIMARY KEY (a, b))")
     credentials.sql("INSERT INTO credentials VALUES (1, 'x', 't', '\\x00', '\\x00')")
-    assert run()["failures"]["keys"]["corrupt"] == ["1, x"]
+    assert run()["failures"]["first_keys"]["corrupt"] == ["1, x"]
 
 
 @pytest.mark.parametrize("column_type", ["base64", "base64url", "hex"])
@@ -151,7 +151,7 @@ def test_info_counts_and_verifies_without_changing_anything(credentials: Credent
     assert everything["rows_per_second"] > 0
     wrong = run.info(verify="all", encryption_keys=[text_of(OTHER_KEY)])
     assert (wrong["failures"]["wrong_key"], wrong["clear_left"]) == (399, 399)
-    assert len(wrong["failures"]["keys"]["wrong_key"]) == 10
+    assert len(wrong["failures"]["first_keys"]["wrong_key"]) == 10
     assert "No key is given" in run.info(verify="all", encryption_keys=None)["msg"]
     assert credentials.rows() == before
 
