@@ -9,7 +9,7 @@ import dataclasses
 import typing as t
 from pathlib import Path
 
-from . import _journal, _lock
+from . import _journal, _lock, _step
 from ._clock import Now, utc_now
 from ._errors import LastroError, Text
 
@@ -36,6 +36,7 @@ def run(call: Call, *, now: Now = utc_now) -> dict[str, t.Any]:
     run_id = call.run_id or next(reversed(_journal.run_ids(call.state_dir)), "")
     if call.lease_seconds and call.write:
         _lock.renew(call.state_dir, run_id, call.lease_seconds, now=now)
+        _step.renew_timers(call.state_dir, run_id, now().timestamp() + call.lease_seconds)
     records = _journal.read_run(call.state_dir, run_id) if run_id else []
     record = _complete(call, records, now)
     wanted = _wanted(record, _journal.state_of(records))

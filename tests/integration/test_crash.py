@@ -120,12 +120,12 @@ def test_the_timer_ends_the_maintenance_of_a_dead_run(live: Live) -> None:
     live.snapshot.restore()
     runs = len(demo_story.journals(world))
     flag = world.home / "state" / "proxy" / "maintenance.flag"
-    process = start_deploy(world, "r2", "-e", "deploy_maintenance=always", "-e", "deploy_lease_seconds=12")
+    process = start_deploy(world, "r2", "-e", "deploy_maintenance=always", "-e", "deploy_lease_seconds=30")
     wait_until(lambda: has_entered(world, "migrate", runs) or process.poll() is not None, seconds=180, what="r2 enters migrate")
     assert flag.exists()
     assert answer(world, "/api/schedule?day=2026-01-01")[0] == 503
     kill(process)
-    wait_until(lambda: not flag.exists(), seconds=60, what="the timer takes the flag away")
+    wait_until(lambda: not flag.exists(), seconds=120, what="the timer takes the flag away")
     status, release, _body = answer(world)
     assert (status, release.split("-")[0]) == (200, "r1")
     following = deploy(world, "r2")
