@@ -18,7 +18,7 @@ from demo import story as demo_story
 from demo.process import wait_until
 from demo.world import USERS, World
 
-from .world_support import Snapshot, answer, deploy, has_entered, kill, outcome, play, revision, rows, start_deploy
+from .world_support import Snapshot, answer, deploy, has_entered, kill, outcome, revision, rows, start_deploy
 
 PHASES = [
     "open",
@@ -131,17 +131,3 @@ def test_the_timer_ends_the_maintenance_of_a_dead_run(live: Live) -> None:
     following = deploy(world, "r2")
     assert following.code == 0, following.output
     assert answer(world)[1].split("-")[0] == "r2"
-
-
-def test_a_human_s_maintenance_stays(live: Live) -> None:
-    world = live.world
-    live.snapshot.restore()
-    entered = play(world, "playbooks/maintenance.yml", "-e", "maintenance_state=enter", "-e", "maintenance_message=moving")
-    assert entered.code == 0, entered.output
-    landed = deploy(world, "r2")
-    assert landed.code == 0, landed.output
-    assert answer(world, "/api/schedule?day=2026-01-01")[0] == 503
-    left = play(world, "playbooks/maintenance.yml", "-e", "maintenance_state=leave")
-    assert left.code == 0, left.output
-    status, release, _body = answer(world, "/api/schedule?day=2026-01-01")
-    assert (status, release.split("-")[0]) == (200, "r2")
