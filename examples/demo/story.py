@@ -22,8 +22,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from . import traffic
 from .world import ROOT, USERS, World
 
-ORDER = ("r1", "r2", "r3")
-
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -169,4 +167,4 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-__all__ = ("ORDER", "Run", "Traffic", "ansible", "deploy", "journals", "newest_outcome", "summarise", "tell", "token_figures")
+__all__ = ("Run", "Traffic", "ansible", "deploy", "journals", "newest_outcome", "summarise", "tell", "token_figures")

@@ -11,7 +11,6 @@ import hashlib
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -248,15 +247,4 @@ def release_id(version: str, sha256: str, parts: t.Iterable[str]) -> str:
     return f"{re.sub(r'[^A-Za-z0-9._]+', '_', version)}-{sealed[:7]}"
 
 
-def clean(build_dir: Path, keep: t.Collection[Path]) -> None:
-    """Remove what crashed builds left (scratch directories and .part files), never a finished file."""
-    for entry in build_dir.iterdir() if build_dir.exists() else ():
-        if entry in keep:
-            continue
-        if entry.is_dir() and entry.name.startswith("tmp"):
-            shutil.rmtree(entry, ignore_errors=True)
-        elif entry.suffix == ".part":
-            entry.unlink(missing_ok=True)
-
-
-__all__ = ("Source", "Target", "build_source", "build_wheels", "clean", "digest", "read_member", "release_id")
+__all__ = ("Source", "Target", "build_source", "build_wheels", "digest", "read_member", "release_id")

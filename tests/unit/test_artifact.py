@@ -366,13 +366,3 @@ def test_release_id() -> None:
         ("v1.2/rc-3", "abc", ["A=1\n{}"]),
     ]
     assert len({made, *(_artifact.release_id(*other) for other in others)}) == 5
-
-
-def test_cleaning_up_after_crashed_builds(tmp_path: Path) -> None:
-    _artifact.clean(tmp_path / "none", ())
-    for name in ("source-1.tar.gz", "wheels-1.12.part", "source-2.tar.7.part"):
-        (tmp_path / name).touch()
-    (tmp_path / "tmpabc" / "repository").mkdir(parents=True)
-    (tmp_path / "mine").mkdir()
-    _artifact.clean(tmp_path, [tmp_path / "source-2.tar.7.part"])
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["mine", "source-1.tar.gz", "source-2.tar.7.part"]
