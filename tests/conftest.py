@@ -19,6 +19,8 @@ from pathlib import Path
 import hypothesis
 import psycopg2
 import pytest
+from ansible.module_utils import _internal
+from ansible.module_utils.common import warnings
 from ansible.module_utils.testing import patch_module_args
 from demo.postgres import Postgres
 
@@ -60,6 +62,13 @@ def seeded(request: pytest.FixtureRequest) -> random.Random:
 def rounds() -> collections.abc.Callable[[int, int], int]:
     """``rounds(few, full)``: how often to repeat; *full* is the count that an issue names, taken with LASTRO_FULL=1."""
     return lambda few, full: full if FULL else few
+
+
+@pytest.fixture(autouse=True)
+def on_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module's main() called here is on a target: an action plugin imported by another test would send its warnings to the controller's display."""
+    monkeypatch.setattr(_internal, "is_controller", False)
+    monkeypatch.setattr(warnings, "_global_warnings", {})
 
 
 @pytest.fixture

@@ -110,8 +110,8 @@ def manifest_path(dest: Path, name: str) -> Path:
 
 
 def utc(seconds: float) -> str:
-    """ISO 8601 in UTC, to the second."""
-    return datetime.datetime.fromtimestamp(seconds, tz=datetime.UTC).isoformat(timespec="seconds")
+    """ISO 8601 in UTC, to the microsecond: two backups within one second keep their order."""
+    return datetime.datetime.fromtimestamp(seconds, tz=datetime.UTC).isoformat(timespec="microseconds")
 
 
 def write(dest: Path, manifest: Manifest) -> Path:
