@@ -41,7 +41,7 @@ class ActionModule(ActionBase):
         display.display(_texts.line(record["phase"], status, summary, seconds, language), color=COLOURS.get(status, "yellow"))
         remedy = record.get("remedy") or {}
         if status == "failed":
-            problem = record.get("problem", "")
-            for text in ("" if problem == summary else problem, remedy.get(language, "")):
-                if text:
+            said = dict.fromkeys([*record.get("problem", "").splitlines(), *remedy.get(language, "").splitlines()])
+            for text in said:
+                if text not in ("", summary):
                     display.display(f"   {text}", color="red")

@@ -71,9 +71,7 @@ class ActionModule(ActionBase):
         return {"failed": True, "msg": f"{options['title'] or options['module']} did not end within {options['limit']} s and was stopped."}
 
     def _start(self, options: dict[str, t.Any], task_vars: dict[str, t.Any] | None) -> dict[str, t.Any]:
-        arguments = dict(options["options"])
-        if options["progress"] and options["lease"]:
-            arguments["progress_file"] = self._progress_file(options["lease"])
+        arguments = {**options["options"], **_progress_option(options)}
         # A value left here would make the executor poll this very task.
         self._task.async_val = options["limit"]
         try:
@@ -83,21 +81,20 @@ class ActionModule(ActionBase):
         return started
 
     def _poll(self, results_file: str, options: dict[str, t.Any], lease: dict[str, t.Any], task_vars: dict[str, t.Any] | None) -> dict[str, t.Any]:
-        arguments: dict[str, t.Any] = {"results_file": results_file}
-        if options["progress"] and options["lease"]:
-            arguments["progress_file"] = self._progress_file(options["lease"])
+        arguments: dict[str, t.Any] = {"results_file": results_file, **_progress_option(options)}
         if lease:
             arguments |= {"state_dir": lease["state_dir"], "run_id": lease["run_id"], "lease_seconds": lease["seconds"]}
         status: dict[str, t.Any] = self._execute_module(module_name="lastro.deploy.step_status", module_args=arguments, task_vars=task_vars)
         return status
 
-    @staticmethod
-    def _progress_file(lease: dict[str, t.Any]) -> str:
-        return f"{lease['state_dir']}/progress.json"
+
+def _progress_option(options: dict[str, t.Any]) -> dict[str, str]:
+    return {"progress_file": f"{options['lease']['state_dir']}/progress.json"} if options["progress"] and options["lease"] else {}
 
 
 def _pauses() -> t.Iterator[float]:
-    yield from (0.05, 0.15, 0.3, 0.5, 0.7)
+    # A poll costs about 0.3 s of the host's CPU, and no module ends sooner than that.
+    yield from (0.3, 0.3, 0.5, 0.7)
     while True:
         yield 1.0
 

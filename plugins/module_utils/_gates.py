@@ -155,6 +155,26 @@ def parse_duration(value: object, option: str) -> float:
     return days * 86400 + hours * 3600 + minutes * 60 + seconds + milliseconds / 1000
 
 
+def parse_times(duration: object, interval: object, *, duration_option: str = "duration") -> tuple[float, float]:
+    """(length of a watch, time between two samples) in seconds. Raises LastroError naming the option that is wrong."""
+    length, between = parse_positive(duration, duration_option), parse_positive(interval, "interval")
+    if between > length:
+        raise _bad(
+            f"interval is longer than {duration_option}.",
+            f"Make the interval shorter or {duration_option} longer.",
+            f"Reduza interval ou aumente {duration_option}.",
+        )
+    return length, between
+
+
+def parse_positive(value: object, option: str) -> float:
+    """A duration of more than zero seconds. Raises LastroError naming *option*."""
+    seconds = parse_duration(value, option)
+    if seconds <= 0:
+        raise _bad(f"{option} is zero.", "Write it as 5m, 90s or 500ms.", "Escreva como 5m, 90s ou 500ms.")
+    return seconds
+
+
 def parse_gates(raw: t.Sequence[t.Mapping[str, t.Any]], *, sources: t.Collection[str], duration: float) -> tuple[Gate, ...]:
     """The gates of the option C(gates). Raises LastroError for anything that could never be judged.
 

@@ -23,12 +23,13 @@ class Call:
     record: _journal.Record | None
     hosts: t.Sequence[str]
     lease_seconds: int
+    enter: str = ""
     write: bool = True
 
 
 def run(call: Call, *, now: Now = utc_now) -> dict[str, t.Any]:
     """The module's result. Raises LastroError where the lease was lost, the disk is full, or a record names no run."""
-    if call.record and not call.run_id:
+    if (call.record or call.enter) and not call.run_id:
         raise LastroError(
             "A record belongs to a run, and run_id is empty.",
             remedy=Text(en="Name the run in run_id; the newest run can only be read.", pt_BR="Indique a execução em run_id; a mais nova só pode ser lida."),
@@ -39,20 +40,19 @@ def run(call: Call, *, now: Now = utc_now) -> dict[str, t.Any]:
         _step.renew_timers(call.state_dir, run_id, now().timestamp() + call.lease_seconds)
     records = _journal.read_run(call.state_dir, run_id) if run_id else []
     record = _complete(call, records, now)
-    wanted = _wanted(record, _journal.state_of(records))
-    seconds = 0.0
-    if record and wanted:
-        seconds = record.get("seconds", 0.0)
-        if call.write:
-            record = _journal.append(call.state_dir, run_id, record, now=now)
-        records = [*records, record]
-    state = _journal.state_of(records)
+    written = [record] if record else []
+    wanted = _wanted(call.enter, _journal.state_of([*records, *written]))
+    if wanted:
+        written.append({"kind": "intent", "phase": call.enter})
+    if call.write:
+        written = [_journal.append(call.state_dir, run_id, one, now=now) for one in written]
+    state = _journal.state_of([*records, *written])
     before = _journal.unfinished(call.state_dir, before=run_id) if run_id else []
     return {
         "changed": False,
         "wanted": wanted,
-        "record": record if record and wanted else {},
-        "seconds": seconds,
+        "record": written[0] if written else {},
+        "seconds": record.get("seconds", 0.0) if record else 0.0,
         "run": {**dataclasses.asdict(state), "requests": list(state.requests), "sound": state.sound},
         "left_over": [one.run_id for one in before],
         "reached": _journal.reached([state, *before]),
@@ -71,13 +71,11 @@ def _complete(call: Call, records: list[_journal.Record], now: Now) -> _journal.
     return record
 
 
-def _wanted(record: _journal.Record | None, state: _journal.RunState) -> bool:
-    if not record or record.get("kind") != "intent":
-        return True
-    if not state.sound:
-        return record["phase"] in _journal.ALWAYS
+def _wanted(phase: str, state: _journal.RunState) -> bool:
+    if not phase or not state.sound:
+        return phase in _journal.ALWAYS
     # What preflight found to be there already is only closed; there is nothing to do and nothing to take back.
-    return not state.evidence.get("preflight", {}).get("nothing_to_do") or record["phase"] == "close"
+    return not state.evidence.get("preflight", {}).get("nothing_to_do") or phase == "close"
 
 
 __all__ = ("Call", "run")

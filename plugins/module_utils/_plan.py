@@ -14,6 +14,8 @@ import typing as t
 
 from ._decide import SCOPES
 from ._environment_file import NAME
+from ._errors import LastroError
+from ._gates import parse_gates, parse_times
 
 PLACEHOLDER = "FILL_IN"
 STRATEGIES = ("supervisor",)
@@ -22,6 +24,7 @@ SOURCES = ("git", "archive")
 ENVIRONMENTS = ("demo", "staging", "prod")
 LANGUAGES = ("en", "pt_BR")
 WHEN = ("auto", "before_switch", "after_switch")
+GATE = '{metric: error_rate, op: "<=", value: 1%}'
 MAINTENANCE = ("auto", "always", "never")
 
 RUN_TIME_INPUTS = frozenset({"deploy_reason", "deploy_force_unlock", "deploy_rollback_scope", "deploy_accept_loss", "deploy_actor"})
@@ -56,7 +59,7 @@ def findings(profile: Profile, groups: Groups, known: t.Collection[str], unreada
     found += _unknown(profile, known)
     found += _groups(profile, groups)
     blamed = {finding.option.partition(".")[0] for finding in found}
-    for check in (_required, _choices, _source, _processes, _environment, _database, _backup, _lists):
+    for check in (_required, _choices, _source, _processes, _environment, _database, _backup, _lists, _watch):
         found += [finding for finding in check(profile) if finding.option.partition(".")[0] not in blamed]
     return found
 
@@ -191,6 +194,28 @@ def _lists(profile: Profile) -> t.Iterable[Finding]:
         value = profile.get(name)
         if value is not None and not isinstance(value, list):
             yield Finding(name, f"is a {type(value).__name__}.", "Give it a list.")
+
+
+def _watch(profile: Profile) -> t.Iterable[Finding]:
+    """A watch that could never be judged would come out only after the switch."""
+    watch = profile.get("deploy_watch")
+    if not watch:
+        return
+    if not isinstance(watch, t.Mapping) or not all(isinstance(gate, t.Mapping) for gate in watch.get("gates") or ()):
+        yield Finding("deploy_watch", "is not a dictionary with a list of gates.", f"Give it the form {{for: 5m, gates: [{GATE}]}}.")
+        return
+    gates = watch.get("gates") or []
+    incomplete = [f"gates[{index}]" for index, gate in enumerate(gates) if not {"metric", "op", "value"} <= set(gate)]
+    if incomplete:
+        yield Finding(f"deploy_watch.{incomplete[0]}", "lacks one of metric, op, value.", f"Give it the form {GATE}.")
+        return
+    sources = [name for name in ("probes", "metrics_urls") if watch.get(name)]
+    try:
+        duration, _interval = parse_times(watch.get("for", "5m"), watch.get("interval", "5s"), duration_option="for")
+        if gates:
+            parse_gates(gates, sources=[*sources, "database"], duration=duration)
+    except LastroError as error:
+        yield Finding("deploy_watch", error.message, error.remedy.en)
 
 
 __all__ = ("PLACEHOLDER", "Finding", "findings")

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from ._errors import LastroError, Text
 from ._files import append_line
-from ._gates import METRICS, Gate, Judge, Judgement, Sample, iso_time, parse_duration, parse_gates
+from ._gates import METRICS, Gate, Judge, Judgement, Sample, iso_time, parse_gates, parse_positive, parse_times
 from ._http import redact_url, url_problem
 from ._postgres import ConnectionSettings, settings_from_params
 from ._progress import Clock, Progress, silent
@@ -59,12 +59,8 @@ class World:
 
 def options_from_params(params: t.Mapping[str, t.Any]) -> Options:
     """Options from the module's. Raises LastroError for whatever could not be watched or judged."""
-    duration, interval, window, timeout = (_positive(params[name], name) for name in ("duration", "interval", "window", "timeout"))
-    if interval > duration:
-        raise LastroError(
-            "interval is longer than duration.",
-            remedy=Text(en="Make the interval shorter or the duration longer.", pt_BR="Reduza interval ou aumente duration."),
-        )
+    duration, interval = parse_times(params["duration"], params["interval"])
+    window, timeout = (parse_positive(params[name], name) for name in ("window", "timeout"))
     probes = tuple(_probe(raw, f"probes[{index}]") for index, raw in enumerate(params.get("probes") or ()))
     scrapes = tuple(Request(_url(url, f"metrics_urls[{index}]")) for index, url in enumerate(params.get("metrics_urls") or ()))
     connected = any(params.get(name) for name in ("database_url", "environment_file", "login_db"))
@@ -96,13 +92,6 @@ def real_world(options: Options) -> World:
         fetch=http_fetch(timeout=options.timeout, ca_cert=options.http_ca_cert),
         ask=database_ask(options.database) if options.database else None,
     )
-
-
-def _positive(value: object, option: str) -> float:
-    seconds = parse_duration(value, option)
-    if seconds <= 0:
-        raise LastroError(f"{option} is zero.", remedy=Text(en="Write it as 5m, 90s or 500ms.", pt_BR="Escreva como 5m, 90s ou 500ms."))
-    return seconds
 
 
 def _url(url: str, option: str) -> str:

@@ -11,7 +11,7 @@ short_description: Write to and read the journal of a run
 description:
   - The journal is an append-only file of JSON lines on the primary host, written before and after each phase.
   - Report, rollback, status and the next run read what happened from it, also after the controller was killed.
-  - An intent of a phase is written only while the run is sound; the phases rollback and close may be entered by a failed one too.
+  - A phase is entered, with a record of kind intent, only while the run is sound; rollback and close may be entered by a failed one too.
   - Once preflight has found that there is nothing to do, close is the only phase that is entered.
 extends_documentation_fragment: [lastro.deploy.attributes]
 attributes:
@@ -31,9 +31,13 @@ options:
     default: ''
   record:
     description:
-      - The record to write, without its time. Its C(kind) is one of opened, intent, result, acknowledged, verdict, request, decision, outcome.
-      - Without a record the journal is only read.
+      - The record to write, without its time. Its C(kind) is one of opened, result, acknowledged, verdict, request, decision, outcome.
+      - Without O(record) and O(enter) the journal is only read.
     type: dict
+  enter:
+    description: The phase that begins now, or right after O(record). Empty where none does.
+    type: str
+    default: ''
   hosts:
     description: For a record of kind verdict, the hosts that must have reported ok.
     type: list
@@ -50,17 +54,25 @@ EXAMPLES = r"""
   lastro.deploy.journal:
     state_dir: /var/lib/lastro/calendar-api
     run_id: 20261121T221004-7c1f
-    record: {kind: intent, phase: backup, host: db1}
+    enter: backup
+  register: entered
+
+- name: End it and enter the next one
+  lastro.deploy.journal:
+    state_dir: /var/lib/lastro/calendar-api
+    run_id: 20261121T221004-7c1f
+    record: {kind: result, phase: backup, status: ok, host: db1}
+    enter: migrate
   register: entered
 """
 
 RETURN = r"""
 wanted:
-  description: For an intent, whether the phase is to be done. False once the run has failed or preflight has found nothing to do.
+  description: Whether the phase to enter is to be done. False where none is named, once the run has failed, and once preflight has found nothing to do.
   returned: always
   type: bool
 record:
-  description: The record as it was written; empty where none was.
+  description: O(record), or the intent of O(enter) alone, as it was written; empty where none was.
   returned: always
   type: dict
 seconds:
@@ -124,6 +136,7 @@ SPEC = ArgumentSpec(
         "state_dir": {"type": "path", "required": True},
         "run_id": {"type": "str", "default": ""},
         "record": {"type": "dict"},
+        "enter": {"type": "str", "default": ""},
         "hosts": {"type": "list", "elements": "str", "default": []},
         "lease_seconds": {"type": "int", "default": 0},
     }

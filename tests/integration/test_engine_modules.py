@@ -98,7 +98,7 @@ def test_the_lock_of_a_dead_controller_is_taken_over(tmp_path: Path, dead_and_li
 
 
 JOURNAL = """
-    - lastro.deploy.journal: {state_dir: "{{ state }}", run_id: "{{ run }}", record: {kind: intent, phase: backup}}
+    - lastro.deploy.journal: {state_dir: "{{ state }}", run_id: "{{ run }}", enter: backup}
       register: r1
     - lastro.deploy.journal:
         state_dir: "{{ state }}"
@@ -111,7 +111,7 @@ JOURNAL = """
         record: {kind: result, phase: smoke, status: failed, problem: "GET /api: 500", remedy: {en: Look there., pt_BR: Olhe lá.}}
       vars: {deploy_language: pt_BR}
       register: r2
-    - lastro.deploy.journal: {state_dir: "{{ state }}", run_id: "{{ run }}", record: {kind: intent, phase: watch}}
+    - lastro.deploy.journal: {state_dir: "{{ state }}", run_id: "{{ run }}", enter: watch}
       register: r3
     - lastro.deploy.journal: {state_dir: "{{ state }}", run_id: "{{ run }}", lease_seconds: 5}
       register: r4

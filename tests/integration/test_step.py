@@ -290,7 +290,7 @@ def test_progress_is_shown_every_five_seconds(watched: Watched) -> None:
     assert [" ".join(line.split()) for line in shown] == ["… protect 2 % of 50,000 rows, 2,000 rows/s, 24 s left"] * 2
     assert host.asked[0][1:] == ("slow", {"a": 1})
     assert host.asked[1][1:] == ("lastro.deploy.step_status", {"results_file": "/r/j1"})
-    assert host.asked[1][0] - host.asked[0][0] < 0.1  # a quick module is not waited for
+    assert host.asked[1][0] - host.asked[0][0] < 0.5  # a quick module is not waited for
 
 
 def test_progress_lines() -> None:

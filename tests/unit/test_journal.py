@@ -237,7 +237,7 @@ def call(state_dir: Path, record: Record | None = None, *, run_id: str = RUN, se
 
 def wanted(state_dir: Path) -> set[str]:
     """The phases that may be entered now; nothing is written."""
-    return {phase for phase in _journal.PHASES if call(state_dir, intent(phase), write=False)["wanted"]}
+    return {phase for phase in _journal.PHASES if call(state_dir, enter=phase, write=False)["wanted"]}
 
 
 def test_everything_is_wanted_while_the_run_is_sound(tmp_path: Path) -> None:
@@ -253,10 +253,10 @@ def test_after_a_failure_only_the_way_back_is_wanted(record: Record, tmp_path: P
     write(tmp_path, record)
     assert wanted(tmp_path) == {"rollback", "close"}
     before = _journal.read_run(tmp_path, RUN)
-    refused = call(tmp_path, intent("migrate"))
+    refused = call(tmp_path, enter="migrate")
     assert (refused["wanted"], refused["record"], refused["seconds"]) == (False, {}, 0.0)
     assert _journal.read_run(tmp_path, RUN) == before
-    assert call(tmp_path, intent("rollback"))["wanted"] is True
+    assert call(tmp_path, enter="rollback")["wanted"] is True
     assert _journal.read_run(tmp_path, RUN)[-1]["phase"] == "rollback"
 
 
@@ -276,7 +276,7 @@ def test_nothing_to_do_is_only_closed(tmp_path: Path) -> None:
 
 def test_a_call_writes_and_tells(tmp_path: Path) -> None:
     write(tmp_path, {"kind": "opened", "run_id": "0", "release": {"id": "r1"}}, intent("switch"), run_id="0")
-    entered = call(tmp_path, intent("backup"))
+    entered = call(tmp_path, enter="backup")
     assert (entered["wanted"], entered["record"]["time"]) == (True, "2026-11-21T12:00:00.000000Z")
     done = call(tmp_path, result("backup", size=7), seconds=2.5)
     assert done["seconds"] == done["record"]["seconds"] == 2.5
@@ -287,7 +287,7 @@ def test_a_call_writes_and_tells(tmp_path: Path) -> None:
 
 
 def test_a_verdict_names_its_host_and_lasts_since_the_intent(tmp_path: Path) -> None:
-    call(tmp_path, intent("switch"))
+    call(tmp_path, enter="switch")
     call(tmp_path, acknowledged("switch", "a"))
     judged = call(tmp_path, {"kind": "verdict", "phase": "switch", "host": "db1"}, seconds=4, hosts=["a"])
     assert (judged["record"]["status"], judged["record"]["host"], judged["seconds"]) == ("ok", "db1", 4)
@@ -295,7 +295,7 @@ def test_a_verdict_names_its_host_and_lasts_since_the_intent(tmp_path: Path) -> 
 
 
 def test_check_mode_writes_nothing(tmp_path: Path) -> None:
-    shown = call(tmp_path / "state", intent("backup"), write=False)
+    shown = call(tmp_path / "state", enter="backup", write=False)
     assert (shown["wanted"], shown["record"], shown["run"]["phases"]) == (True, intent("backup"), {"backup": "started"})
     assert not (tmp_path / "state").exists()
 
@@ -306,15 +306,15 @@ def test_the_newest_run_can_be_read_and_not_written(tmp_path: Path) -> None:
         write(tmp_path, {"kind": "opened", "run_id": run_id}, run_id=run_id)
     assert call(tmp_path, run_id="")["run"]["run_id"] == "2"
     with pytest.raises(LastroError, match="run_id is empty"):
-        call(tmp_path, intent("backup"), run_id="")
+        call(tmp_path, enter="backup", run_id="")
     assert len(_journal.read_run(tmp_path, "2")) == 1
 
 
 def test_the_lease_is_renewed_in_the_same_call(tmp_path: Path) -> None:
     _lock.take(tmp_path, _lock.Request(run_id=RUN, lease_seconds=120), now=at(0))
-    call(tmp_path, intent("backup"), seconds=60, lease_seconds=120, write=False)
+    call(tmp_path, enter="backup", seconds=60, lease_seconds=120, write=False)
     assert _lock.holder_of(tmp_path)["expires_at"] == "2026-11-21T12:02:00.000000Z"
-    call(tmp_path, intent("backup"), seconds=60, lease_seconds=120)
+    call(tmp_path, enter="backup", seconds=60, lease_seconds=120)
     assert _lock.holder_of(tmp_path)["expires_at"] == "2026-11-21T12:03:00.000000Z"
     _lock.take(tmp_path, _lock.Request(run_id="other", lease_seconds=120, force_run_id=RUN))
     with pytest.raises(LastroError, match="has lost the lock to other"):
@@ -324,12 +324,31 @@ def test_the_lease_is_renewed_in_the_same_call(tmp_path: Path) -> None:
 
 def test_module(tmp_path: Path, call_module: CallModule) -> None:
     options = {"state_dir": str(tmp_path / "state"), "run_id": RUN}
-    assert call_module(journal_module, check=True, **options, record=intent("backup"))["wanted"] is True
+    assert call_module(journal_module, check=True, **options, enter="backup")["wanted"] is True
     assert not (tmp_path / "state").exists()
-    written = call_module(journal_module, **options, record=intent("backup"))
+    written = call_module(journal_module, **options, enter="backup")
     assert written["changed"] is False
     assert _journal.read_run(tmp_path / "state", RUN) == [written["record"]]
     read = call_module(journal_module, state_dir=str(tmp_path / "state"))
     assert (read["run"]["phases"], read["record"]) == ({"backup": "started"}, {})
     lost = call_module(journal_module, **options, lease_seconds=60)
     assert lost["failed"] and "has lost the lock to nobody" in lost["msg"]
+
+
+def test_the_call_that_ends_a_phase_enters_the_next(tmp_path: Path) -> None:
+    call(tmp_path, enter="backup")
+    turned = call(tmp_path, result("backup", size=7), seconds=2, enter="migrate")
+    assert (turned["wanted"], turned["record"]["kind"], turned["seconds"]) == (True, "result", 2)
+    assert [(record["kind"], record["phase"]) for record in _journal.read_run(tmp_path, RUN)] == [
+        ("intent", "backup"),
+        ("result", "backup"),
+        ("intent", "migrate"),
+    ]
+    assert turned["run"]["phases"] == {"backup": "ok", "migrate": "started"}
+    assert call(tmp_path, result("migrate", "failed"), enter="validate")["wanted"] is False
+    assert [record["phase"] for record in _journal.read_run(tmp_path, RUN)] == ["backup", "backup", "migrate", "migrate"]
+
+
+def test_a_record_that_enters_nothing_wants_nothing(tmp_path: Path) -> None:
+    assert call(tmp_path, result("backup"))["wanted"] is False
+    assert call(tmp_path)["wanted"] is False

@@ -97,6 +97,17 @@ CASES: list[tuple[dict[str, t.Any], str]] = [
     # lists
     ({"deploy_tokens": {"table": "x"}}, "deploy_tokens: is a dict. Give it a list."),
     ({"deploy_signoffs": "qa"}, "deploy_signoffs: is a str. Give it a list."),
+    # watch
+    ({"deploy_watch": ["x"]}, "deploy_watch: is not a dictionary with a list of gates."),
+    ({"deploy_watch": {"gates": ["error_rate"]}}, "deploy_watch: is not a dictionary with a list of gates."),
+    ({"deploy_watch": {"gates": [{"metric": "error_rate", "op": "<="}]}}, "deploy_watch.gates[0]: lacks one of metric, op, value. Give it the form {metric:"),
+    ({"deploy_watch": {"for": "soon"}}, "deploy_watch: for is 'soon', which is no duration."),
+    ({"deploy_watch": {"for": "1s"}}, "deploy_watch: interval is longer than for. Make the interval shorter or for longer."),
+    ({"deploy_watch": {"gates": [{"metric": "error_rate", "op": "<=", "value": "1%"}]}}, "deploy_watch: gates[0].metric is error_rate, but the watch has no"),
+    (
+        {"deploy_watch": {"for": "5s", "gates": [{"metric": "db_deadlocks_delta", "op": "<=", "value": 0, "for": "6s"}]}},
+        "deploy_watch: gates[0].for is longer than the watch",
+    ),
     # not an option
     ({"deploy_versoin": "r1"}, "deploy_versoin: is not an option. Did you mean deploy_version?"),
     ({"colour_of_the_report": 1}, "colour_of_the_report: is not an option. See docs/profile.md"),
