@@ -17,6 +17,9 @@ import typing as t
 from pathlib import Path
 
 import pytest
+from demo.world import World
+
+from .world_support import Live, Snapshot, deploy
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,6 +76,26 @@ def role(name: str, tasks_from: str, loop: list[str] | None = None, **variables:
     """A task that includes a role of the collection."""
     task = {"ansible.builtin.include_role": {"name": f"lastro.deploy.{name}", "tasks_from": tasks_from}, "vars": variables}
     return task if loop is None else {**task, "loop": loop}
+
+
+@pytest.fixture(scope="session")
+def servers() -> collections.abc.Iterator[World]:
+    """The demo's servers, on which nothing was deployed yet."""
+    world = World(Path(tempfile.mkdtemp(prefix="lastro-test-")) / "demo")
+    try:
+        world.create()
+        yield world
+    finally:
+        world.remove()
+        shutil.rmtree(world.home.parent)
+
+
+@pytest.fixture(scope="session")
+def live(servers: World) -> Live:
+    """r1 deployed with its users, and the way back to this moment."""
+    first = deploy(servers, "r1", LASTRO_WATCH="5s")
+    assert first.code == 0, first.output
+    return Live(servers, Snapshot(servers))
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,8 @@ import contextlib
 import dataclasses
 import json
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 import typing as t
 import urllib.error
 import urllib.request
@@ -21,6 +19,8 @@ import psycopg2
 import pytest
 from ansible_collections.lastro.deploy.plugins.module_utils import _lock
 from demo.world import ROOT, USERS, World
+
+from .world_support import Live
 
 OTHER_RUN = "20261121T221004-7c1f"
 REVISION = """
@@ -119,23 +119,15 @@ class Operator:
 
 
 @pytest.fixture(scope="module")
-def operator() -> collections.abc.Iterator[Operator]:
+def operator(servers: World) -> Operator:
     """The servers; nothing was deployed yet."""
-    home = Path(tempfile.mkdtemp(prefix="lastro-test-")) / "demo"
-    world = World(home)
-    try:
-        world.create()
-        yield Operator(world)
-    finally:
-        world.remove()
-        shutil.rmtree(home.parent)
+    return Operator(servers)
 
 
 @pytest.fixture(scope="module")
-def deployed(operator: Operator) -> Operator:
+def deployed(live: Live) -> Operator:
     """The same with r1 live."""
-    operator("deploy.yml", deploy_version="r1")
-    return operator
+    return Operator(live.world)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import base64
-import collections.abc
 import hashlib
 import json
 import os
@@ -20,21 +19,14 @@ import pytest
 from demo.postgres import free_port
 from demo.world import World
 
-from .world_support import Command, answer, deploy, files_below, outcome, revision, rows, variables_file
+from .world_support import Command, Live, answer, deploy, files_below, outcome, revision, rows, variables_file
 
 
 @pytest.fixture(scope="module")
-def live() -> collections.abc.Iterator[World]:
+def world(live: Live) -> World:
     """r1 serves."""
-    world = World(Path(tempfile.mkdtemp(prefix="lastro-refusals-")) / "demo")
-    try:
-        world.create()
-        first = deploy(world, "r1")
-        assert first.code == 0, first.output
-        yield world
-    finally:
-        world.remove()
-        world.home.parent.rmdir()
+    live.snapshot.restore()
+    return live.world
 
 
 def fingerprint(world: World) -> dict[str, object]:
@@ -78,25 +70,25 @@ def refused(world: World, values: dict[str, t.Any], *, says: tuple[str, ...], re
     return command
 
 
-def test_a_missing_variable(live: World) -> None:
-    refused(live, environment(live, SECRET_KEY=None), says=("SECRET_KEY",), remedy="deploy_env")
-    assert outcome(live) == "failed_nothing_changed"
+def test_a_missing_variable(world: World) -> None:
+    refused(world, environment(world, SECRET_KEY=None), says=("SECRET_KEY",), remedy="deploy_env")
+    assert outcome(world) == "failed_nothing_changed"
 
 
-def test_a_key_of_31_bytes(live: World) -> None:
+def test_a_key_of_31_bytes(world: World) -> None:
     short = base64.urlsafe_b64encode(secrets.token_bytes(31)).decode()
-    command = refused(live, environment(live, TOKEN_ENCRYPTION_KEY=short), says=("TOKEN_ENCRYPTION_KEY", "31 bytes"), remedy="32")
+    command = refused(world, environment(world, TOKEN_ENCRYPTION_KEY=short), says=("TOKEN_ENCRYPTION_KEY", "31 bytes"), remedy="32")
     assert short not in command.output
 
 
-def test_an_unreachable_database(live: World) -> None:
-    url = live.state["database_url"].replace(f":{live.state['postgres_port']}/", f":{free_port()}/")
-    command = refused(live, environment(live, DATABASE_URL=url), says=("cannot be reached",), remedy="Check that the server runs")
-    assert live.state["database_password"] not in command.output
+def test_an_unreachable_database(world: World) -> None:
+    url = world.state["database_url"].replace(f":{world.state['postgres_port']}/", f":{free_port()}/")
+    command = refused(world, environment(world, DATABASE_URL=url), says=("cannot be reached",), remedy="Check that the server runs")
+    assert world.state["database_password"] not in command.output
 
 
-def test_two_alembic_heads(live: World) -> None:
-    repository = live.home / "repository"
+def test_two_alembic_heads(world: World) -> None:
+    repository = world.home / "repository"
     identity = {"GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org", "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@example.org"}
     with tempfile.TemporaryDirectory() as scratch:
 
@@ -112,11 +104,11 @@ def test_two_alembic_heads(live: World) -> None:
         git("add", ".")
         git("commit", "--quiet", "-m", "A second head")
         git("push", "--quiet", "origin", "two-heads")
-    refused(live, {}, says=("2 Alembic heads", "0004", "9999"), remedy="alembic merge heads", release="two-heads")
+    refused(world, {}, says=("2 Alembic heads", "0004", "9999"), remedy="alembic merge heads", release="two-heads")
 
 
-def test_a_held_lock(live: World) -> None:
-    lock = live.home / "state" / "lock.json"
+def test_a_held_lock(world: World) -> None:
+    lock = world.home / "state" / "lock.json"
     holder = {
         "run_id": "20990101T000000-aaaa",
         "actor": "ana",
@@ -127,31 +119,31 @@ def test_a_held_lock(live: World) -> None:
     }
     lock.write_text(json.dumps(holder), encoding="utf-8")
     try:
-        refused(live, {}, says=("held by ana", "2026-01-01T00:00:00Z", "20990101T000000-aaaa"), remedy="deploy_force_unlock=20990101T000000-aaaa")
+        refused(world, {}, says=("held by ana", "2026-01-01T00:00:00Z", "20990101T000000-aaaa"), remedy="deploy_force_unlock=20990101T000000-aaaa")
         assert json.loads(lock.read_text(encoding="utf-8")) == holder
     finally:
         lock.unlink()
 
 
-def test_a_full_disk(live: World) -> None:
-    with full_disk(live.home / "small") as small:
-        refused(live, {"deploy_backup": {**backup(live), "dest": str(small / "backups")}}, says=("free",), remedy="Free")
+def test_a_full_disk(world: World) -> None:
+    with full_disk(world.home / "small") as small:
+        refused(world, {"deploy_backup": {**backup(world), "dest": str(small / "backups")}}, says=("free",), remedy="Free")
 
 
-def test_pg_dump_older_than_the_server(live: World) -> None:
+def test_pg_dump_older_than_the_server(world: World) -> None:
     older = sorted(path for path in Path("/usr/lib/postgresql").glob("*/bin") if (path / "pg_dump").exists() and int(path.parent.name) < 18)
     assert older, "an older pg_dump is needed: apt-get install postgresql-client"
-    values = {"deploy_backup": {**backup(live), "bin_dir": str(older[0])}}
-    refused(live, values, says=("pg_dump", older[0].parent.name, "18"), remedy="postgresql-client-18")
+    values = {"deploy_backup": {**backup(world), "bin_dir": str(older[0])}}
+    refused(world, values, says=("pg_dump", older[0].parent.name, "18"), remedy="postgresql-client-18")
 
 
-def test_an_artifact_with_a_wrong_checksum(live: World) -> None:
-    archive = live.home / "release.tar.gz"
-    subprocess.run(["git", "-C", str(live.home / "repository"), "archive", "--format=tar.gz", f"--output={archive}", "r2"], check=True)
+def test_an_artifact_with_a_wrong_checksum(world: World) -> None:
+    archive = world.home / "release.tar.gz"
+    subprocess.run(["git", "-C", str(world.home / "repository"), "archive", "--format=tar.gz", f"--output={archive}", "r2"], check=True)
     right = hashlib.sha256(archive.read_bytes()).hexdigest()
     wrong = ("0" if right[0] != "0" else "1") + right[1:]
     source = {"type": "archive", "url": str(archive), "sha256": wrong}
-    refused(live, {"deploy_source": source}, says=(right[:12], wrong[:12]), remedy="deploy_source.sha256")
+    refused(world, {"deploy_source": source}, says=(right[:12], wrong[:12]), remedy="deploy_source.sha256")
 
 
 def backup(world: World) -> dict[str, t.Any]:

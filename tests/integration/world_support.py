@@ -171,6 +171,14 @@ class Snapshot:
             connection.close()
 
 
+@dataclasses.dataclass(frozen=True)
+class Live:
+    """A world in which r1 serves, and the way back to that moment."""
+
+    world: World
+    snapshot: Snapshot
+
+
 class ArgumentWatch:
     """Collects the command lines of every process while it runs: what `ps` would have shown."""
 
@@ -204,6 +212,7 @@ __all__ = (
     "ROOT",
     "ArgumentWatch",
     "Command",
+    "Live",
     "Snapshot",
     "answer",
     "deploy",
