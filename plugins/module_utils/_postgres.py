@@ -11,9 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import tempfile
 import typing as t
-from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from . import _environment_file
@@ -291,15 +289,14 @@ def unreachable(settings: ConnectionSettings, error: Exception) -> LastroError:
 def libpq_environment(settings: ConnectionSettings, *, application_name: str) -> t.Iterator[dict[str, str]]:
     """Environment for a libpq program (pg_dump, pg_restore, psql) that needs no password in argv or environment.
 
-    The password is in a PGPASSFILE, 0600 in a 0700 directory, that is removed at the end. Parameters of the URL reach the
-    program where libpq has a variable for them.
+    The password is in a PGPASSFILE, 0600, that exists in this process's memory alone: a kill -9 leaves nothing on a disk.
+    Parameters of the URL reach the program where libpq has a variable for them.
     """
-    with tempfile.TemporaryDirectory(prefix="lastro-") as directory:
-        passfile = Path(directory) / "pgpass"
+    descriptor = os.memfd_create("pgpass")
+    try:
+        os.fchmod(descriptor, 0o600)
         escaped = settings.password.replace("\\", "\\\\").replace(":", "\\:")
-        descriptor = os.open(passfile, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(f"*:*:*:*:{escaped}\n")
+        os.write(descriptor, f"*:*:*:*:{escaped}\n".encode())
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
         named = {
             "PGHOST": settings.host,
@@ -308,13 +305,15 @@ def libpq_environment(settings: ConnectionSettings, *, application_name: str) ->
             "PGDATABASE": settings.database,
             "PGSSLMODE": settings.ssl_mode,
             "PGSSLROOTCERT": settings.ca_cert,
-            "PGPASSFILE": str(passfile),
+            "PGPASSFILE": f"/proc/{os.getpid()}/fd/{descriptor}",
             "PGAPPNAME": application_name,
             "PGCONNECT_TIMEOUT": str(CONNECT_TIMEOUT),
             **{variable: settings.parameters.get(name, "") for name, variable in LIBPQ_VARIABLES.items() if name in settings.parameters},
             "PGOPTIONS": f"{settings.parameters.get('options', '')} {SESSION_OPTIONS}".strip(),
         }
         yield {**environment, **{name: value for name, value in named.items() if value}}
+    finally:
+        os.close(descriptor)
 
 
 __all__ = (
