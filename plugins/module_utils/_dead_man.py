@@ -90,7 +90,7 @@ def decide(deadline: float | None, *, claimed: bool, fired: bool, now: float) ->
     return "fire" if now >= deadline else "wait"
 
 
-def write(path: Path, text: str) -> None:
+def put(path: Path, text: str) -> None:
     """Put *text* in place by rename, 0600."""
     part = path.with_name(f".{path.name}.part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -188,7 +188,7 @@ def fire(timer: Timer, world: World) -> bool:
             return False
     spec = read_record(timer.spec) or {}
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(world.clock()))
-    write(timer.fired, json.dumps({"name": timer.name, "run_id": spec.get("run_id", ""), "when": when, "what": revert(spec, world)}))
+    put(timer.fired, json.dumps({"name": timer.name, "run_id": spec.get("run_id", ""), "when": when, "what": revert(spec, world)}))
     timer.firing.unlink(missing_ok=True)
     return True
 
@@ -206,10 +206,11 @@ def run(timer: Timer, world: World) -> Decision:
         world.sleep(POLL_SECONDS)
 
 
-def arm(timer: Timer, spec: Record, seconds: float, world: World) -> Record:
+def arm(timer: Timer, spec: Record, seconds: float, world: World, *, write: bool = True) -> Record:
     """Set the timer, or move it. Another run's timer that has not run out is left alone: ``armed`` is false.
 
     A timer of one of ``spec["dead_runs"]`` is taken over: whoever holds the lock knows that they have died.
+    Without *write* nothing changes, and the answer is the same.
     """
     now = world.clock()
     before = read_record(timer.spec) or {}
@@ -217,11 +218,12 @@ def arm(timer: Timer, spec: Record, seconds: float, world: World) -> Record:
     own = (spec["run_id"], *spec.get("dead_runs", ()))
     if pending is not None and before.get("run_id") not in own and now < pending:
         return {"armed": False, "run_id": before.get("run_id", ""), "seconds_left": round(pending - now, 1)}
-    timer.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    timer.fired.unlink(missing_ok=True)
-    timer.firing.unlink(missing_ok=True)
-    write(timer.spec, json.dumps({**spec, "name": timer.name, "deadline_file": str(timer.deadline)}, sort_keys=True))
-    write(timer.deadline, f"{now + seconds:.3f}\n")
+    if write:
+        timer.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        timer.fired.unlink(missing_ok=True)
+        timer.firing.unlink(missing_ok=True)
+        put(timer.spec, json.dumps({**spec, "name": timer.name, "deadline_file": str(timer.deadline)}, sort_keys=True))
+        put(timer.deadline, f"{now + seconds:.3f}\n")
     return {"armed": True, "run_id": spec["run_id"], "seconds_left": seconds}
 
 
@@ -243,15 +245,18 @@ def renew(directory: Path, run_id: str, seconds: float, world: World) -> list[st
     return renewed
 
 
-def disarm(timer: Timer, run_id: str, world: World, *dead_runs: str) -> Record:
+def disarm(timer: Timer, run_id: str, world: World, *dead_runs: str, write: bool = True) -> Record:
     """Take the timer of *run_id* (or of one of *dead_runs*) back and remove its files. ``fired`` says what it did, where it came first; None otherwise.
 
     A timer of another run is left alone: ``disarmed`` is false and ``run_id`` says whose it is.
+    Without *write* nothing changes, and the answer is what can be known now.
     """
     owner = (read_record(timer.spec) or {}).get("run_id", run_id)
     if owner not in (run_id, *dead_runs):
         return {"disarmed": False, "run_id": owner, "fired": None, "changed": False}
     changed = timer.spec.exists()
+    if not write:
+        return {"disarmed": True, "run_id": run_id, "fired": read_record(timer.fired), "changed": changed}
     timer.deadline.unlink(missing_ok=True)
     limit = world.clock() + FIRED_SECONDS
     while timer.firing.exists() and world.clock() < limit:
