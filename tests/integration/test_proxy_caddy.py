@@ -24,9 +24,13 @@ import typing as t
 from pathlib import Path
 
 import pytest
+from ansible_collections.lastro.deploy.plugins.modules import caddy as caddy_module
+from ansible_collections.lastro.deploy.plugins.modules import caddy_info
 from demo.caddy import Caddy
 from demo.postgres import free_port
-from demo.process import wait_until
+from demo.process import Daemon, wait_until
+
+CallModule = collections.abc.Callable[..., dict[str, t.Any]]
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -162,6 +166,11 @@ class Traffic:
         with self.lock:
             self.counts[result] += 1
 
+    def wait_for(self, count: int) -> None:
+        """Until so many requests more have been answered."""
+        enough = self.counts.total() + count
+        wait_until(lambda: self.counts.total() >= enough, seconds=10, what="more requests")
+
     def seen(self, *results: str) -> bool:
         with self.lock:
             return all(self.counts[result] for result in results)
@@ -171,6 +180,7 @@ class Traffic:
 class Lab:
     """A proxy before two hosts with two slots each, and the variables of its roles."""
 
+    app: str
     caddy: Caddy
     state: Path
     port: int
@@ -184,11 +194,25 @@ class Lab:
         return self.state / "proxy"
 
     @property
+    def site(self) -> Path:
+        return self.caddy.sites / f"{self.app}.caddy"
+
+    @property
     def flag(self) -> Path:
         return self.flags / "maintenance.flag"
 
     def proxy(self, tasks: str, **variables: object) -> dict[str, t.Any]:
         return self.role("proxy", f"caddy/{tasks}.yml", **variables)
+
+    def options(self, state: str, **more: object) -> dict[str, t.Any]:
+        """Options of the module that the roles call, for what needs no playbook; the site is the one that stands there."""
+        values: dict[str, t.Any] = {"state": state, "state_dir": str(self.state), "caddy": self.caddy.variables(), "upstreams": self.upstreams}
+        if state == "configured":
+            pages = {kind: (self.flags / "pages" / f"default.{kind}").read_text(encoding="utf-8") for kind in ("html", "json")}
+            values |= {"app": self.app, "site": self.site.read_text(encoding="utf-8"), "pages": pages, "tester_token_file": str(self.state / "tester")}
+        if state == "maintenance_on":
+            values |= {"by": "ci", "pages": {"html": "not shown", "json": "{}"}}
+        return {**values, **more}
 
     def loads(self) -> int:
         """How often Caddy was told to load a configuration."""
@@ -226,11 +250,14 @@ def upstreams() -> collections.abc.Iterator[dict[str, Upstream]]:
 def labs(
     caddy: Caddy, upstreams: dict[str, Upstream], player: collections.abc.Callable[..., t.Any], include_role: collections.abc.Callable[..., t.Any]
 ) -> dict[str, Lab]:
-    """Two sites of one Caddy, each configured once: before one host and before two."""
-    return {
-        "calendar-api": make_lab("calendar-api", caddy, player, include_role, describe(upstreams, "app1")),
-        "fleet": make_lab("fleet", caddy, player, include_role, describe(upstreams, "app1", "app2")),
+    """Two sites of one Caddy, configured by one play: before one host and before two."""
+    variables = {
+        "calendar-api": prepare("calendar-api", caddy, describe(upstreams, "app1")),
+        "fleet": prepare("fleet", caddy, describe(upstreams, "app1", "app2")),
     }
+    made = {app: make_lab(caddy, player(values), include_role, values) for app, values in variables.items()}
+    made["fleet"].play(*(made[app].proxy("configure", **values) for app, values in variables.items()))
+    return made
 
 
 def describe(upstreams: dict[str, Upstream], *hosts: str) -> list[dict[str, t.Any]]:
@@ -241,30 +268,27 @@ def describe(upstreams: dict[str, Upstream], *hosts: str) -> list[dict[str, t.An
     ]
 
 
-def make_lab(
-    app: str,
-    caddy: Caddy,
-    player: collections.abc.Callable[..., t.Any],
-    include_role: collections.abc.Callable[..., t.Any],
-    upstreams: list[dict[str, t.Any]],
-) -> Lab:
+def prepare(app: str, caddy: Caddy, upstreams: list[dict[str, t.Any]]) -> dict[str, t.Any]:
+    """A state directory with a tester's token, and what the role reads."""
     state = caddy.base.parent / app
     state.mkdir(mode=0o711)
-    token = secrets.token_hex(32)
     (state / "tester").touch(mode=0o600)
-    (state / "tester").write_text(token + "\n", encoding="utf-8")
-    port = free_port()
-    variables = {
+    (state / "tester").write_text(secrets.token_hex(32) + "\n", encoding="utf-8")
+    return {
         "deploy_app": app,
         "deploy_state_dir": str(state),
         "deploy_caddy": caddy.variables(),
         "proxy_upstreams": upstreams,
-        "proxy_site": {"address": f":{port}", "health_path": "/health"},
+        "proxy_site": {"address": f":{free_port()}", "health_path": "/health"},
         "proxy_tester_token_file": str(state / "tester"),
     }
-    one = Lab(caddy, state, port, token, upstreams, player(variables), include_role)
-    one.play(one.proxy("configure"))
-    return one
+
+
+def make_lab(caddy: Caddy, play: t.Callable[..., t.Any], include_role: collections.abc.Callable[..., t.Any], variables: dict[str, t.Any]) -> Lab:
+    state = Path(variables["deploy_state_dir"])
+    token = (state / "tester").read_text(encoding="utf-8").strip()
+    port = int(variables["proxy_site"]["address"].removeprefix(":"))
+    return Lab(variables["deploy_app"], caddy, state, port, token, variables["proxy_upstreams"], play, include_role)
 
 
 @pytest.fixture
@@ -286,8 +310,8 @@ def test_configured_twice_nothing_is_reloaded_and_the_token_stands_in_no_file(la
     assert stat.S_IMODE((lab.flags / "testers").stat().st_mode) == 0o711
 
 
-def test_a_site_that_caddy_refuses_leaves_the_one_before_it(lab: Lab) -> None:
-    site = lab.caddy.sites / "calendar-api.caddy"
+def test_a_site_that_caddy_refuses_leaves_the_one_before_it(lab: Lab, call_module: CallModule) -> None:
+    site = lab.site
     before = site.read_text(encoding="utf-8")
     bad = lab.proxy("configure", proxy_site={"address": ":0", "tls": "/no/such/cert /no/such/key"})
     refused = lab.play(bad, fails=True)
@@ -295,27 +319,32 @@ def test_a_site_that_caddy_refuses_leaves_the_one_before_it(lab: Lab) -> None:
     assert site.read_text(encoding="utf-8") == before
     # Valid alone, but in conflict with another site: only the reload tells.
     (lab.caddy.sites / "other.caddy").write_text(":1 {\n}\nbroken {\n\tno_such_directive\n}\n", encoding="utf-8")
-    refused = lab.play(lab.proxy("configure", proxy_site={"address": f":{lab.port}", "retry_after": 7}), fails=True)
-    assert "no_such_directive" in refused.output
+    reload_refused = call_module(caddy_module, **lab.options("configured", site=before.replace("Retry-After 30", "Retry-After 7")))
+    assert "no_such_directive" in reload_refused["problem"]
     assert site.read_text(encoding="utf-8") == before
+    assert "no_such_directive" in call_module(caddy_module, **lab.options("reloaded"))["problem"]
+    assert ask(lab.port).status == 200
     (lab.caddy.sites / "other.caddy").unlink()
     # A site that was written while nobody told Caddy is told by the next run.
     (lab.flags / "configured").unlink()
     loads = lab.loads()
-    lab.play(lab.proxy("configure"))
-    assert lab.loads() == loads + 1
+    # The second one is what a hook may ask for.
+    assert lab.play(lab.proxy("configure"), lab.proxy("reload")).changed == 2
+    assert lab.loads() == loads + 2
     assert ask(lab.port).status == 200
-    # What a hook may ask for.
-    assert lab.play(lab.proxy("reload")).changed == 1
+    assert not call_module(caddy_module, **lab.options("configured"))["changed"]
     assert lab.loads() == loads + 2
 
 
-def test_a_main_file_without_the_import_is_named(lab: Lab, tmp_path: Path) -> None:
+def test_a_main_file_without_the_import_is_named(lab: Lab, tmp_path: Path, call_module: CallModule) -> None:
     elsewhere = {**lab.caddy.variables(), "config_dir": str(tmp_path / "sites")}
     moved = [{**lab.upstreams[0], "loopback_port": free_port()}]
-    refused = lab.play(lab.proxy("configure", deploy_caddy=elsewhere, deploy_language="pt_BR", proxy_upstreams=moved), fails=True)
-    assert f"import {tmp_path}/sites/*.caddy" in refused.output
-    assert "Inclua esta linha" in refused.output
+    site = lab.site.read_text(encoding="utf-8").replace(str(lab.upstreams[0]["loopback_port"]), str(moved[0]["loopback_port"]))
+    refused = call_module(caddy_module, **lab.options("configured", caddy=elsewhere, upstreams=moved, site=site))
+    assert refused["problem"].endswith(f"does not serve {tmp_path}/sites/calendar-api.caddy.")
+    for language, words in (("en", "Have this line"), ("pt_BR", "Inclua esta linha")):
+        assert words in refused["remedy"][language]
+        assert f"import {tmp_path}/sites/*.caddy" in refused["remedy"][language]
     assert list((tmp_path / "sites").iterdir()) == []
 
 
@@ -334,12 +363,15 @@ def test_check_mode_says_and_changes_nothing(lab: Lab) -> None:
     assert ask(lab.port).headers["x-release"] == "app1-blue"
 
 
-def test_twenty_switches_lose_no_request(lab: Lab) -> None:
+def test_twenty_switches_lose_no_request(lab: Lab, call_module: CallModule) -> None:
     slots = ["green", "blue"] * 10
+    changed = 0
     with Traffic(lab.port) as traffic:
         wait_until(lambda: traffic.seen("app1-blue"), seconds=10, what="requests")
-        played = lab.play(lab.role("proxy", "caddy/switch.yml", loop=slots, proxy_host_name="app1", proxy_slot="{{ item }}"))
-    assert played.changed == 20
+        for slot in slots:
+            changed += call_module(caddy_module, **lab.options("switched", host="app1", slot=slot))["changed"]
+            traffic.wait_for(12)
+    assert changed == 20
     assert set(traffic.counts) == {"app1-blue", "app1-green"}, traffic.counts
     assert traffic.counts.total() > 200
     green = lab.proxy("switch", proxy_host_name="app1", proxy_slot="green")
@@ -406,7 +438,7 @@ def test_what_the_application_learns_of_its_client(lab: Lab) -> None:
 MESSAGE = 'Voltamos <b>logo</b> & "bem" {http.error} ${x}'
 
 
-def test_maintenance_for_users_health_and_testers(lab: Lab) -> None:
+def test_maintenance_for_users_health_and_testers(lab: Lab, call_module: CallModule) -> None:
     played = lab.play(
         lab.proxy("maintenance_on", proxy_maintenance={"run_id": "run-1", "by": "ana", "message": MESSAGE, "until": "22:30", "language": "pt_BR"}),
         lab.proxy("status"),
@@ -437,17 +469,16 @@ def test_maintenance_for_users_health_and_testers(lab: Lab) -> None:
     assert "x-release" not in health.headers
     tester = ask(lab.port, "/health", headers=[("X-Lastro-Tester", lab.token)])
     assert tester.headers["x-release"] == "app1-blue"
-    again = lab.play(lab.proxy("maintenance_on", proxy_maintenance={"run_id": "run-1", "by": "ana", "message": "other words"}))
-    assert again.changed == 0
+    assert not call_module(caddy_module, **lab.options("maintenance_on", run_id="run-1", reason="other words"))["changed"]
     off = lab.play(lab.proxy("maintenance_off", proxy_maintenance_run_id="run-1"), lab.proxy("status"), facts=["proxy_status", "proxy_maintenance_left"])
     assert off.facts == {"proxy_status": {"maintenance": {}, "slots": {"app1": "blue"}}, "proxy_maintenance_left": {}}
     assert ask(lab.port).status == 200
     lab.flag.touch()
-    lab.play(lab.proxy("maintenance_off", proxy_maintenance_run_id="run-2", proxy_maintenance_force=True))
+    assert call_module(caddy_module, **lab.options("maintenance_off", run_id="run-2", force=True))["changed"]
     assert ask(lab.port).status == 200
 
 
-def test_only_the_token_itself_opens(lab: Lab) -> None:
+def test_only_the_token_itself_opens(lab: Lab, call_module: CallModule) -> None:
     lab.flag.touch()
     assert ask(lab.port, headers=[("X-Lastro-Tester", lab.token)]).status == 200
     forged: list[list[str]] = [
@@ -476,19 +507,37 @@ def test_only_the_token_itself_opens(lab: Lab) -> None:
     new = secrets.token_urlsafe(32)
     (lab.state / "tester").write_text(new, encoding="utf-8")
     reloads = lab.loads()
-    lab.play(lab.proxy("configure"))
+    assert new not in json.dumps(call_module(caddy_module, **lab.options("configured")))
     assert lab.loads() == reloads
     assert ask(lab.port, headers=[("X-Lastro-Tester", lab.token)]).status == 503
     assert ask(lab.port, headers=[("X-Lastro-Tester", new)]).status == 200
     (lab.state / "tester").write_text("../../../etc/passwd-and-something-that-is-long-enough", encoding="utf-8")
-    assert "must hold 32 to 128" in lab.play(lab.proxy("configure"), fails=True).output
+    assert "must hold 32 to 128" in call_module(caddy_module, **lab.options("configured"))["problem"]
     (lab.state / "tester").write_text(new, encoding="utf-8")
+    assert call_module(caddy_module, **lab.options("configured"))["changed"]
+    assert ask(lab.port, headers=[("X-Lastro-Tester", new)]).status == 200
     lab.token = new
 
 
-@pytest.mark.parametrize("content", ["", "{broken", '{"by": "Ana \\u00e1 \\"x\\"", "run_id": 7}'])
-def test_a_humans_maintenance_stays(lab: Lab, content: str) -> None:
+HUMANS = {"": None, "{broken": None, '{"by": "Ana \\u00e1 \\"x\\"", "run_id": 7}': 'Ana á "x"'}
+
+
+@pytest.mark.parametrize("content", HUMANS)
+def test_a_humans_maintenance_stays(lab: Lab, content: str, call_module: CallModule) -> None:
     lab.flag.write_text(content, encoding="utf-8")
+    on = call_module(caddy_module, **lab.options("maintenance_on", run_id="run-1"))
+    off = call_module(caddy_module, **lab.options("maintenance_off", run_id="run-1"))
+    status = call_module(caddy_info, state_dir=str(lab.state), hosts=["app1"])
+    assert not (on["changed"] or off["changed"])
+    assert lab.flag.read_text(encoding="utf-8") == content
+    assert off["maintenance"]["on"] is True
+    assert status["maintenance"] == off["maintenance"]
+    assert off["maintenance"].get("by") == HUMANS[content]
+    assert "We will be right back" in ask(lab.port).body.decode()
+
+
+def test_the_role_tells_that_a_humans_maintenance_stays(lab: Lab) -> None:
+    lab.flag.write_text('{"by": "ana"}', encoding="utf-8")
     played = lab.play(
         lab.proxy("maintenance_on", proxy_maintenance={"run_id": "run-1", "by": "ci"}),
         lab.proxy("maintenance_off", proxy_maintenance_run_id="run-1"),
@@ -496,14 +545,12 @@ def test_a_humans_maintenance_stays(lab: Lab, content: str) -> None:
         facts=["proxy_maintenance_left", "proxy_status"],
     )
     assert played.changed == 0
-    assert lab.flag.read_text(encoding="utf-8") == content
-    assert played.facts["proxy_maintenance_left"]["on"] is True
+    assert lab.flag.read_text(encoding="utf-8") == '{"by": "ana"}'
+    assert played.facts["proxy_maintenance_left"] == {"on": True, "by": "ana"}
     assert played.facts["proxy_status"]["maintenance"] == played.facts["proxy_maintenance_left"]
-    assert played.facts["proxy_maintenance_left"].get("by") == {'{"by"': 'Ana á "x"', '{"run': "x"}.get(content[:5])
-    assert "We will be right back" in ask(lab.port).body.decode()
 
 
-def test_drain_waits_for_the_slow_request(lab: Lab, upstreams: dict[str, Upstream]) -> None:
+def test_drain_waits_for_the_slow_request(lab: Lab, upstreams: dict[str, Upstream], call_module: CallModule) -> None:
     blue = upstreams["app1-blue"]
     port = blue.server_address[1]
     answers: list[Answer] = []
@@ -514,10 +561,53 @@ def test_drain_waits_for_the_slow_request(lab: Lab, upstreams: dict[str, Upstrea
     drain = lab.proxy("drain", proxy_drain_address=f"127.0.0.1:{port}", proxy_drain_seconds=1)
     played = lab.play(lab.proxy("switch", proxy_host_name="app1", proxy_slot="green"), drain, facts=["proxy_in_flight"])
     assert played.facts["proxy_in_flight"] == 1
-    timer = threading.Timer(3, blue.release.set)
+    timer = threading.Timer(1, blue.release.set)
     timer.start()
-    drained = lab.play(lab.proxy("drain", proxy_drain_address=f"127.0.0.1:{port}", proxy_drain_seconds=30), facts=["proxy_in_flight"])
+    drained = call_module(caddy_module, **lab.options("drained", address=f"127.0.0.1:{port}", seconds=30))
     assert blue.release.is_set()
-    assert drained.facts["proxy_in_flight"] == 0
+    assert drained["in_flight"] == 0
     slow.join()
     assert (answers[0].status, answers[0].headers["x-release"]) == (200, "app1-blue")
+
+
+def test_an_admin_api_that_is_dead_is_named_and_the_site_comes_back(lab: Lab, call_module: CallModule) -> None:
+    before = lab.site.read_text(encoding="utf-8")
+    dead = {**lab.caddy.variables(), "admin": f"http://127.0.0.1:{free_port()}"}
+    refused = call_module(caddy_module, **lab.options("configured", caddy=dead, site=before.replace("Retry-After 30", "Retry-After 7")))
+    assert refused["problem"].endswith(f"admin API at {dead['admin']} does not answer: Connection refused.")
+    assert "deploy_caddy.admin" in refused["remedy"]["pt_BR"]
+    assert lab.site.read_text(encoding="utf-8") == before
+    drained = lab.play(lab.proxy("drain", deploy_caddy=dead, proxy_drain_address="127.0.0.1:1"), fails=True)
+    assert "does not answer: Connection refused" in drained.output
+    # The door is shut before anybody is asked.
+    assert call_module(caddy_module, **lab.options("maintenance_on", caddy=dead))["failed"]
+    assert ask(lab.port).status == 503
+
+
+def test_an_admin_api_on_a_unix_socket(lab: Lab, base: Path, call_module: CallModule) -> None:
+    """Another Caddy, which serves the same site at another port."""
+    home = base / "unix"
+    (home / "sites").mkdir(parents=True)
+    admin = f"unix/{home}/admin.sock"
+    (home / "Caddyfile").write_text(f"{{\n\tadmin {admin}\n\tstorage file_system {home}/storage\n}}\nimport sites/*.caddy\n", encoding="utf-8")
+    program = str(lab.caddy.program)
+    config = ("--config", str(home / "Caddyfile"), "--adapter", "caddyfile")
+    ports = {lab.port: free_port(), lab.upstreams[0]["loopback_port"]: free_port()}
+    site = lab.site.read_text(encoding="utf-8")
+    for old, new in ports.items():
+        site = site.replace(f":{old}", f":{new}")
+    options = {
+        "caddy": {**lab.caddy.variables(), "config_dir": str(home / "sites"), "reload": [program, "reload", *config, "--address", admin], "admin": admin},
+        "upstreams": [{**lab.upstreams[0], "loopback_port": ports[lab.upstreams[0]["loopback_port"]]}],
+        "state_dir": str(home / "state"),
+    }
+    daemon = Daemon((program, "run", *config), home / "log", {**lab.caddy.daemon.environment, "XDG_CONFIG_HOME": str(home)})
+    daemon.start((home / "admin.sock").exists)
+    try:
+        configured = call_module(caddy_module, **lab.options("configured", **options, site=site))
+        assert configured.get("reloaded"), configured
+        assert ask(ports[lab.port]).status == 200
+        closed = call_module(caddy_module, **lab.options("maintenance_on", **options))
+        assert (closed["changed"], closed["in_flight"]) == (True, 0)
+    finally:
+        daemon.stop()
