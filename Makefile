@@ -68,7 +68,7 @@ test-full: venv-tests
 	@LASTRO_FULL=1 $(MAKE) --no-print-directory test
 
 bench: venv-tests
-	LASTRO_FULL=1 $(BIN)/pytest tests/bench
+	LASTRO_FULL=1 $(BIN)/pytest -q --capture=no tests/bench
 
 sanity: venv-tests
 	@tests/bin/sanity
