@@ -79,7 +79,7 @@ class ActionModule(ActionBase):
         return profile, unreadable
 
     def _plan(self, profile: dict[str, t.Any], groups: dict[str, list[str]], *, build: bool) -> dict[str, t.Any]:
-        build_dir = Path(profile.get("deploy_build_dir") or ".lastro/build").expanduser().absolute() / profile["deploy_app"]
+        build_dir = _directory(profile.get("deploy_build_dir") or ".lastro/build") / profile["deploy_app"]
         source = profile["deploy_source"]
         version = str(profile["deploy_version"])
         plan: dict[str, t.Any] = {
@@ -92,6 +92,7 @@ class ActionModule(ActionBase):
             "controller": this_controller(os.getppid()),
             "hosts": {name: groups.get(name, []) for name in ("app", "proxy", "primary")},
             "build_dir": str(build_dir),
+            "evidence_dir": str(_directory(profile.get("deploy_evidence", {}).get("dir") or ".lastro/evidence")),
         }
         if not build:
             return plan
@@ -102,6 +103,11 @@ class ActionModule(ActionBase):
         parts = [_environment_file.render(profile["deploy_env"]), json.dumps(profile["deploy_processes"], sort_keys=True, default=str)]
         release = {"id": _artifact.release_id(version, sha256, parts), "version": version, "sha256": sha256}
         return {**plan, "release": release, "archive": str(archive)}
+
+
+def _directory(path: str) -> Path:
+    """A directory on the controller, relative to where ansible-playbook was started."""
+    return Path(path).expanduser().absolute()
 
 
 def _plain(value: object) -> t.Any:  # noqa: ANN401 - an inventory value has any type

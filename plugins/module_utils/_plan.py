@@ -15,10 +15,12 @@ import typing as t
 from ._decide import SCOPES
 from ._environment_file import NAME
 from ._errors import LastroError
-from ._gates import parse_gates, parse_times
+from ._evidence import key_problem
+from ._gates import parse_gates, parse_positive, parse_times
+from ._systemd_unit import LIMITS
 
 PLACEHOLDER = "FILL_IN"
-STRATEGIES = ("supervisor",)
+STRATEGIES = ("supervisor", "systemd")
 PROXIES = ("caddy", "none")
 SOURCES = ("git", "archive")
 ENVIRONMENTS = ("demo", "staging", "prod")
@@ -59,7 +61,7 @@ def findings(profile: Profile, groups: Groups, known: t.Collection[str], unreada
     found += _unknown(profile, known)
     found += _groups(profile, groups)
     blamed = {finding.option.partition(".")[0] for finding in found}
-    for check in (_required, _choices, _source, _processes, _environment, _database, _backup, _lists, _watch):
+    for check in (_required, _choices, _source, _processes, _environment, _database, _backup, _lists, _watch, _evidence_between):
         found += [finding for finding in check(profile) if finding.option.partition(".")[0] not in blamed]
     return found
 
@@ -159,6 +161,24 @@ def _processes(profile: Profile) -> t.Iterable[Finding]:
             yield Finding(f"{option}.ports", "is not a list of two ports.", "Name one port for each slot, or [] for free ones.")
         if ports is not None and not spec.get("health"):
             yield Finding(f"{option}.health", "is missing.", "Name the path that answers 200 when the process is ready: {path: /health, release: release}.")
+        yield from _sandbox(option, spec, str(profile.get("deploy_strategy", "")))
+
+
+def _sandbox(option: str, spec: t.Mapping[str, t.Any], strategy: str) -> t.Iterable[Finding]:
+    """What systemd alone can hold a process to."""
+    if strategy != "systemd":
+        for name in ("limits", "writable"):
+            if spec.get(name):
+                yield Finding(f"{option}.{name}", "is for systemd alone.", "Set deploy_strategy: systemd, or leave it out.")
+        return
+    limits, writable = spec.get("limits") or {}, spec.get("writable") or []
+    example = "{" + ", ".join(f"{name}: {limit.example}" for name, limit in LIMITS.items()) + "}"
+    if not isinstance(limits, t.Mapping):
+        yield Finding(f"{option}.limits", "is not a dictionary.", f"Give it the form {example}.")
+    elif bad := [f"{name}: {value}" for name, value in limits.items() if name not in LIMITS or not LIMITS[name].takes(value)]:
+        yield Finding(f"{option}.limits", f"has {', '.join(bad)}.", f"Give it the form {example}; each may be left out.")
+    if not isinstance(writable, list) or not all(isinstance(path, str) and path.startswith("/") for path in writable):
+        yield Finding(f"{option}.writable", "is not a list of absolute paths.", "Name the directories that the process writes to.")
 
 
 def _environment(profile: Profile) -> t.Iterable[Finding]:
@@ -216,6 +236,24 @@ def _watch(profile: Profile) -> t.Iterable[Finding]:
             parse_gates(gates, sources=[*sources, "database"], duration=duration)
     except LastroError as error:
         yield Finding("deploy_watch", error.message, error.remedy.en)
+
+
+def _evidence_between(profile: Profile) -> t.Iterable[Finding]:
+    """What this environment proves to the next one, or wants proved by the one before."""
+    evidence = profile.get("deploy_evidence")
+    if not evidence:
+        return
+    if not isinstance(evidence, t.Mapping):
+        yield Finding("deploy_evidence", "is not a dictionary.", "Give it the form {key: ..., from: staging, max_age: 7d}.")
+        return
+    if wrong := key_problem(evidence.get("key")):
+        yield Finding("deploy_evidence.key", wrong, "Give staging and production the same 32 random bytes: openssl rand -base64 32.")
+    if evidence.get("from") not in (None, "", *(one for one in ENVIRONMENTS if one != profile.get("deploy_environment"))):
+        yield Finding("deploy_evidence.from", f"is {evidence['from']!r}.", "Name another environment, such as staging.")
+    try:
+        parse_positive(evidence.get("max_age", "7d"), "max_age")
+    except LastroError as error:
+        yield Finding("deploy_evidence", error.message, error.remedy.en)
 
 
 __all__ = ("PLACEHOLDER", "Finding", "findings")

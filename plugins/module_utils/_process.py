@@ -20,6 +20,7 @@ import typing as t
 from pathlib import Path
 
 from . import _dead_man, _environment_file, _log_tail
+from ._argspec import ArgumentSpec
 from ._errors import LastroError, Text
 from ._files import fsync_directory, write_atomic, writing
 from ._slots import SLOTS
@@ -116,6 +117,39 @@ class Process:
         """The line that tells what a file of the process manager describes; ``read_header`` reads it."""
         told = {"app": self.app, "process": self.name, "slot": self.slot, "release": self.release, "port": self.port}
         return f"{comment} lastro: {json.dumps(told)}"
+
+
+def argument_spec(states: t.Iterable[str]) -> ArgumentSpec:
+    """The options that the module of every strategy has."""
+    return ArgumentSpec(
+        options={
+            "app": {"type": "str", "required": True},
+            "state": {"type": "str", "required": True, "choices": list(states)},
+            "state_dir": {"type": "path"},
+            "root": {"type": "path"},
+            "process": {"type": "str"},
+            "slot": {"type": "str", "choices": list(SLOTS)},
+            "release": {"type": "str"},
+            "port": {"type": "int", "default": 0},
+            "command": {"type": "raw"},
+            "bind_address": {"type": "str", "default": "127.0.0.1"},
+            "stop": {"type": "str"},
+            "stop_seconds": {"type": "int"},
+            "user": {"type": "str"},
+            "timer": {"type": "str"},
+            "run_id": {"type": "str"},
+            "seconds": {"type": "int"},
+            "revert": {"type": "list", "elements": "dict"},
+            "dead_runs": {"type": "list", "elements": "str", "default": []},
+        },
+        required_if=(
+            ("state", "prepared", ("state_dir",)),
+            ("state", "started", ("state_dir", "root", "process", "slot", "release", "command")),
+            ("state", "stopped", ("process", "slot")),
+            ("state", "armed", ("state_dir", "timer", "run_id", "seconds", "revert")),
+            ("state", "disarmed", ("state_dir", "timer", "run_id")),
+        ),
+    )
 
 
 def process_from(options: t.Mapping[str, t.Any]) -> Process:
@@ -222,6 +256,14 @@ def place(entry: Entry) -> None:
             path.chmod(entry.mode)
 
 
+def put(wanted: Entry | None, instead_of: Entry | None) -> None:
+    """Have *wanted* where *instead_of* is. Raises LastroError."""
+    if wanted and wanted != instead_of:
+        place(wanted)
+    elif instead_of and not wanted:
+        remove(instead_of.path)
+
+
 def remove(path: Path) -> None:
     """Remove a file, if it is there. Raises LastroError."""
     with writing(path):
@@ -263,9 +305,12 @@ def directories(state_dir: Path, log_dir: Path) -> list[Entry]:
     return [Entry(state_dir / "bin", 0o755), Entry(state_dir / "timers", 0o700), Entry(log_dir, 0o750)]
 
 
-def own_programs(state_dir: Path, python: str) -> list[Entry]:
-    """The launcher, the dead-man timer and the log reader: the backends themselves, behind the name of their interpreter."""
-    sources: dict[str, types.ModuleType] = {"environment_file": _environment_file, "dead_man": _dead_man, "log_tail": _log_tail}
+OWN_PROGRAMS: dict[str, types.ModuleType] = {"environment_file": _environment_file, "dead_man": _dead_man, "log_tail": _log_tail}
+
+
+def own_programs(state_dir: Path, python: str, *names: str) -> list[Entry]:
+    """The launcher, the dead-man timer and the log reader (or *names* of them): the backends themselves, behind the name of their interpreter."""
+    sources = {name: OWN_PROGRAMS[name] for name in names or OWN_PROGRAMS}
     return [Entry(state_dir / "bin" / f"{name}.py", 0o755, f"#!{python}\n{inspect.getsource(module).rstrip()}\n") for name, module in sources.items()]
 
 
@@ -287,9 +332,13 @@ def prepare(wanted: t.Iterable[Entry], *, write: bool) -> dict[str, t.Any]:
 
 def not_running(process: Process, state: str, log: Path) -> LastroError:
     """The error of a process that does not run, with the end of its log."""
-    tail = clean_tail(log, process.environment_file) or "(nothing)"
+    return died(process, state, str(log), clean_tail(log, process.environment_file))
+
+
+def died(process: Process, state: str, log: str, tail: str) -> LastroError:
+    """The error of a process that does not run. *log* says where its output is, *tail* is the end of that."""
     return LastroError(
-        f"{process.program} ({process.release}) does not run: {state.rstrip('.') or 'unknown'}.\n{log} ends with:\n{tail}",
+        f"{process.program} ({process.release}) does not run: {state.rstrip('.') or 'unknown'}.\n{log} ends with:\n{tail or '(nothing)'}",
         remedy=Text(
             en="Read the log, mend the release or its environment, and deploy again.",
             pt_BR="Leia o log, corrija a versão ou o ambiente dela e faça o deploy de novo.",
@@ -299,11 +348,27 @@ def not_running(process: Process, state: str, log: Path) -> LastroError:
 
 
 def clean_tail(log: Path, environment_file: Path) -> str:
-    """The end of a log without the values of *environment_file*; "" where these cannot be read, since then nothing can be kept back."""
+    """The end of a log without the values of *environment_file*; "" where one of them cannot be read."""
     try:
-        return _log_tail.main([str(log)], _environment_file.read(str(environment_file)))
+        return cleaned(_log_tail.last_lines(str(log), _log_tail.BYTES), environment_file)
+    except OSError:
+        return ""
+
+
+def cleaned(text: str, environment_file: Path) -> str:
+    """The end of *text* without the values of *environment_file*; "" where these cannot be read, since then nothing can be kept back."""
+    try:
+        variables = _environment_file.read(str(environment_file))
     except (OSError, ValueError):
         return ""
+    # Cut after the redaction: a value of several lines must not be cut in two before.
+    shown = _log_tail.redact(text, {name: value for name, value in variables.items() if name != "PATH"})
+    return "\n".join(shown.splitlines()[-_log_tail.LINES :])
+
+
+def one_line(text: str) -> str:
+    """The text of a message."""
+    return " ".join(text.split()).rstrip(".")
 
 
 def timer_of(options: t.Mapping[str, t.Any]) -> _dead_man.Timer:
@@ -344,16 +409,21 @@ __all__ = (
     "Machine",
     "Process",
     "Programs",
+    "argument_spec",
+    "cleaned",
+    "died",
     "difference",
     "directories",
     "look",
     "not_running",
+    "one_line",
     "own_programs",
     "place",
     "prepare",
     "process_from",
     "program_name",
     "programs",
+    "put",
     "read_header",
     "reading",
     "remove",

@@ -64,6 +64,10 @@ class Item:
     proof: tuple[str, ...]
 
 
+ITEM_STATES = ("failed", "open", "executed", "not_needed", "signed")
+"""An item that is executed and signed has the first of both states."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Report:
     """All that a report shows. *title* is one line, *facts* stand at the top, *seconds* is the length of the run."""
@@ -113,7 +117,7 @@ def make_report(records: t.Sequence[Record], *, sha256: str, language: str, chec
     end = str((outcome_record or records[-1]).get("time") or begin)
     seconds = _between(begin, end)
     phases = tuple(_phase_row(one, begin, bool(outcome), language) for one in _passes(records))
-    signoffs = [record for record in records if record.get("kind") == "signoff"]
+    signoffs = [signoff for row in phases if row.phase == "preflight" for signoff in row.evidence.get("signoffs") or ()]
     failed = next((row for row in phases if row.status in ("failed", "unreachable")), None)
     gates = [(gate, verdict) for row in phases for gate in _gates_of(row) for verdict in (str(gate.get("verdict") or ""),)]
     release = release_text(opened.get("release"))
@@ -228,7 +232,7 @@ def _phase_row(one: _Pass, begin: str, has_outcome: bool, language: str) -> Phas
         problem=str(record.get("problem") or ""),
         remedy=pick(record.get("remedy"), language),
         evidence=evidence,
-        details=details(evidence, language, leave_out=("gates", "problem", "remedy")),
+        details=details(evidence, language, leave_out=("gates", "problem", "remedy", "signoffs")),
         hosts=tuple(_host_row(one.phase, host, result, language) for host, result in hosts.items()) if len(hosts) > 1 else (),
     )
 
@@ -260,7 +264,7 @@ def _host_row(phase: str, host: str, result: Record, language: str) -> HostRow:
         summary=_summary(phase, status, result, evidence, language),
         problem=str(result.get("problem") or ""),
         remedy=pick(result.get("remedy"), language),
-        details=details(evidence, language, leave_out=("gates", "problem", "remedy")),
+        details=details(evidence, language, leave_out=("gates", "problem", "remedy", "signoffs")),
     )
 
 
@@ -269,7 +273,10 @@ def _gates_of(row: PhaseRow) -> list[Record]:
 
 
 def _item(raw: Record, phases: t.Sequence[PhaseRow], signoffs: t.Sequence[Record], language: str) -> Item:
-    state, proof = _signed(raw["signoff"], signoffs, language) if raw.get("signoff") else _executed(raw, phases)
+    parts = [_executed(raw, phases)] if raw.get("phases") else []
+    parts += [_signed(raw["signoff"], signoffs, language)] if raw.get("signoff") else []
+    state = min((state for state, _proof in parts), key=ITEM_STATES.index, default="open")
+    proof = tuple(line for _state, lines in parts for line in lines)
     return Item(str(raw["id"]), str(raw["item"]), state, label(state, language), proof)
 
 

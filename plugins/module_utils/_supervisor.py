@@ -20,7 +20,7 @@ from pathlib import Path
 from . import _process
 from ._argspec import ArgumentSpec, Options
 from ._errors import LastroError, Text
-from ._process import Diff, Entry, Finished, Machine, Process
+from ._process import Diff, Entry, Finished, Machine, Process, one_line
 
 COMMENT = ";"
 POLL_SECONDS = 0.1
@@ -64,35 +64,7 @@ def server_argument_spec() -> ArgumentSpec:
 
 def argument_spec() -> ArgumentSpec:
     """The options of the module."""
-    own = ArgumentSpec(
-        options={
-            "state": {"type": "str", "required": True, "choices": list(_STATES)},
-            "state_dir": {"type": "path"},
-            "root": {"type": "path"},
-            "process": {"type": "str"},
-            "slot": {"type": "str", "choices": list(_process.SLOTS)},
-            "release": {"type": "str"},
-            "port": {"type": "int", "default": 0},
-            "command": {"type": "raw"},
-            "bind_address": {"type": "str", "default": "127.0.0.1"},
-            "stop": {"type": "str"},
-            "stop_seconds": {"type": "int"},
-            "user": {"type": "str"},
-            "timer": {"type": "str"},
-            "run_id": {"type": "str"},
-            "seconds": {"type": "int"},
-            "revert": {"type": "list", "elements": "dict"},
-            "dead_runs": {"type": "list", "elements": "str", "default": []},
-        },
-        required_if=(
-            ("state", "prepared", ("state_dir",)),
-            ("state", "started", ("state_dir", "root", "process", "slot", "release", "command")),
-            ("state", "stopped", ("process", "slot")),
-            ("state", "armed", ("state_dir", "timer", "run_id", "seconds", "revert")),
-            ("state", "disarmed", ("state_dir", "timer", "run_id")),
-        ),
-    )
-    return own.merge(server_argument_spec())
+    return _process.argument_spec(_STATES).merge(server_argument_spec())
 
 
 def server_from(options: t.Mapping[str, t.Any]) -> Server:
@@ -247,11 +219,6 @@ class Control:
         return line
 
 
-def one_line(text: str) -> str:
-    """The text of a message."""
-    return " ".join(text.split()).rstrip(".")
-
-
 def refused(what: str, finished: Finished) -> LastroError:
     """The error of a call that supervisor did not do."""
     return LastroError(
@@ -302,18 +269,11 @@ class Plan:
 
     def put(self) -> None:
         """Have the file as it shall be."""
-        _put(self.after, self.before)
+        _process.put(self.after, self.before)
 
     def take_back(self) -> None:
         """Have the file as it was."""
-        _put(self.before, self.after)
-
-
-def _put(wanted: Entry | None, instead_of: Entry | None) -> None:
-    if wanted and wanted != instead_of:
-        _process.place(wanted)
-    elif instead_of and not wanted:
-        _process.remove(instead_of.path)
+        _process.put(self.before, self.after)
 
 
 def prepared(options: t.Mapping[str, t.Any], server: Server, machine: Machine, *, write: bool) -> Result:
@@ -377,7 +337,7 @@ def armed(options: t.Mapping[str, t.Any], server: Server, machine: Machine, *, w
     moved = _process.set_timer(options, machine.world, write=write)
     before = _process.look(wanted.path)
     if write:
-        _put(wanted, before)
+        _process.put(wanted, before)
         control = Control(server.ctl, machine)
         if not control.update(program, file=wanted.path) and (finished := control.call("start", program)).code:
             raise refused(f"start {program}", finished)

@@ -48,7 +48,7 @@ options:
     description:
       - The items of a checklist and what fulfils each.
       - An item with O(checklist[].phases) is executed when the last pass through each of them was ok.
-      - An item with O(checklist[].signoff) is signed when the journal has a sign-off of that name.
+      - An item with O(checklist[].signoff) is signed when preflight has found a sign-off of that name.
     type: list
     elements: dict
     suboptions:
@@ -61,11 +61,11 @@ options:
         type: str
         required: true
       phases:
-        description: The phases that do it. Either this or O(checklist[].signoff) is required.
+        description: The phases that do it. This, O(checklist[].signoff), or both are required.
         type: list
         elements: str
       signoff:
-        description: The sign-off that stands for it. Either this or O(checklist[].phases) is required.
+        description: The sign-off that stands for it, or for the part of it that only a person can do.
         type: str
   figures:
     description: Further figures to show, for example the requests during the run and how many of them failed.
@@ -159,7 +159,6 @@ def argument_spec() -> ArgumentSpec:
                 "elements": "dict",
                 "options": item,
                 "required_one_of": [("phases", "signoff")],
-                "mutually_exclusive": [("phases", "signoff")],
             },
             "figures": {"type": "dict"},
         }

@@ -97,7 +97,11 @@ FILLED = {
     "deploy_url": "http://127.0.0.1:8080",
     "    command": "gunicorn --bind {bind} app:app",
 }
-SERVICES = {"DATABASE_URL": "postgresql://app:secret-of-the-database@db/app", "REDIS_URL": "redis://redis:6379/0"}
+SERVICES = {
+    "DATABASE_URL": "postgresql://app:secret-of-the-database@db/app",
+    "REDIS_URL": "redis://redis:6379/0",
+    "EVIDENCE_KEY": "secret-of-the-evidence-of-both-environments",
+}
 PLAN = """
 - hosts: localhost
   connection: local
@@ -126,7 +130,14 @@ def test_a_filled_in_project_can_be_planned(environment: str, tmp_path: Path, pa
     unfilled = playbook(tmp_path, "deploy", *inventory)
     assert unfilled.returncode == 2
     named = set(re.findall(r"^ +- ([\w.\[\]]+): is not filled in", unfilled.stdout, re.MULTILINE))
-    options = {"deploy_source.url", "deploy_processes.web.command", "deploy_site.address", "deploy_backup.identity", "deploy_env.SECRET_KEY"}
+    options = {
+        "deploy_source.url",
+        "deploy_processes.web.command",
+        "deploy_site.address",
+        "deploy_backup.identity",
+        "deploy_env.SECRET_KEY",
+        "deploy_evidence.key",
+    }
     assert options | {"deploy_app", "deploy_version", "deploy_user", "deploy_url", "deploy_env.DATABASE_URL", "deploy_env.REDIS_URL"} <= named
     assert {"FILL_IN_APP1", "FILL_IN_PROXY1"} <= set(re.findall(r"FILL_IN_\w+", unfilled.stdout))
     assert "UNREACHABLE" not in unfilled.stdout
@@ -138,7 +149,7 @@ def test_a_filled_in_project_can_be_planned(environment: str, tmp_path: Path, pa
     settings = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"), "ANSIBLE_HOME": str(tmp_path / "home"), **services}
     planned = subprocess.run(program, cwd=tmp_path, env=settings, capture_output=True, text=True, check=False)
     assert planned.returncode == 0, planned.stdout + planned.stderr
-    assert "secret-of-the-database" not in planned.stdout
+    assert "secret-of-the" not in planned.stdout
     assert not SECRET.search(planned.stdout)
 
 

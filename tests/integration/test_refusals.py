@@ -107,6 +107,12 @@ def test_two_alembic_heads(world: World) -> None:
     refused(world, {}, says=("2 Alembic heads", "0004", "9999"), remedy="alembic merge heads", release="two-heads")
 
 
+def test_an_artifact_that_staging_has_not_proved(world: World) -> None:
+    evidence = {"key": secrets.token_urlsafe(32), "dir": str(world.home / "evidence"), "from": "staging"}
+    values = {"deploy_environment": "prod", "deploy_evidence": evidence}
+    refused(world, values, says=("evidence: staging has not proved this artifact of r2",), remedy="ansible-playbook deploy.yml -i staging -e deploy_version=r2")
+
+
 def test_a_held_lock(world: World) -> None:
     lock = world.home / "state" / "lock.json"
     holder = {

@@ -15,6 +15,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.lastro.deploy.plugins.module_utils import _environment_file, _http_check
 from ansible_collections.lastro.deploy.plugins.module_utils._env_contract import run as check_environment
 from ansible_collections.lastro.deploy.plugins.module_utils._gates import METRICS, parse_duration, parse_gates
+from ansible_collections.lastro.deploy.plugins.module_utils._journal import PHASES
 from calendar_api import repository
 
 PROFILE = repository.HERE / "profile.yml"
@@ -115,3 +116,17 @@ def test_the_ports_and_the_tokens(profile: dict[str, t.Any]) -> None:
     assert list(profile["deploy_processes"]) == ["web"]
     assert len(profile["deploy_processes"]["web"]["ports"]) == 2
     assert profile["deploy_tokens"] == [{"table": "credentials", "source": "token", "ciphertext": "token_encrypted", "nonce": "token_nonce", "clear": "never"}]
+
+
+def test_each_item_of_the_checklist_is_executed_or_signed(profile: dict[str, t.Any]) -> None:
+    items = {item["id"]: item for item in profile["deploy_checklist"]}
+    assert sorted(items) == [f"calendar-api-{number:03d}" for number in range(1, 27)]
+    page = (Path(__file__).parents[2] / "docs" / "checklists" / "calendar-api.md").read_text(encoding="utf-8")
+    for name, item in items.items():
+        _start, _id, text, done_by, how, _end = (cell.strip() for cell in next(line for line in page.splitlines() if line.startswith(f"| {name} ")).split("|"))
+        assert text == item["item"].strip()
+        assert done_by == ", ".join([*item.get("phases", []), *(["sign-off"] if "signoff" in item else [])])
+        assert how
+    people = {name for name, item in items.items() if "phases" not in item}
+    assert people == {"calendar-api-017", "calendar-api-026"}
+    assert set().union(*(item.get("phases", []) for item in items.values())) <= set(PHASES)

@@ -60,6 +60,27 @@ def test_a_profile_without_a_fault() -> None:
     assert found(deploy_migrations={}, deploy_tokens=[], deploy_rollback_scope="", deploy_backup={"dest": "/b", "encryption": "none"}) == []
 
 
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({"limits": {"memory_max": "512M", "cpu_quota": "150%", "tasks_max": 512}, "writable": ["/srv/uploads"]}, []),
+        ({"limits": {}, "writable": []}, []),
+        (
+            {"limits": {"memory_max": "0.5G", "memory": "1G", "tasks_max": True}},
+            [
+                "deploy_processes.web.limits: has memory_max: 0.5G, memory: 1G, tasks_max: True. "
+                "Give it the form {memory_max: 512M, cpu_quota: 150%, tasks_max: 512}; each may be left out."
+            ],
+        ),
+        ({"limits": ["512M"]}, ["deploy_processes.web.limits: is not a dictionary. Give it the form {memory_max: 512M, cpu_quota: 150%, tasks_max: 512}."]),
+        ({"writable": ["uploads"]}, ["deploy_processes.web.writable: is not a list of absolute paths. Name the directories that the process writes to."]),
+        ({"writable": "/srv"}, ["deploy_processes.web.writable: is not a list of absolute paths. Name the directories that the process writes to."]),
+    ],
+)
+def test_what_systemd_holds_a_process_to(spec: dict[str, t.Any], expected: list[str]) -> None:
+    assert found(deploy_strategy="systemd", deploy_processes={"web": {"command": "x", **spec}}) == expected
+
+
 CASES: list[tuple[dict[str, t.Any], str]] = [
     # not there
     ({"deploy_app": None}, "deploy_app: is missing. Set it"),
@@ -68,7 +89,7 @@ CASES: list[tuple[dict[str, t.Any], str]] = [
     ({"deploy_root": "opt/x"}, "deploy_root: is not an absolute path. Start it with a slash."),
     ({"deploy_state_dir": "~/x"}, "deploy_state_dir: is not an absolute path."),
     # not one of
-    ({"deploy_strategy": "systemd"}, "deploy_strategy: is 'systemd'. Choose one of supervisor."),
+    ({"deploy_strategy": "compose"}, "deploy_strategy: is 'compose'. Choose one of supervisor, systemd."),
     ({"deploy_proxy": "nginx"}, "deploy_proxy: is 'nginx'. Choose one of caddy, none."),
     ({"deploy_environment": "live"}, "deploy_environment: is 'live'. Choose one of demo, staging, prod."),
     ({"deploy_language": "de"}, "deploy_language: is 'de'. Choose one of en, pt_BR."),
@@ -87,6 +108,11 @@ CASES: list[tuple[dict[str, t.Any], str]] = [
     ({"deploy_processes": {"web": {"command": "x", "ports": [1], "health": {}}}}, "deploy_processes.web.ports: is not a list of two ports."),
     ({"deploy_processes": {"web": {"command": "x", "ports": 80, "health": {"path": "/"}}}}, "deploy_processes.web.ports: is not a list of two ports."),
     ({"deploy_processes": {"web": {"command": "x", "ports": []}}}, "deploy_processes.web.health: is missing. Name the path"),
+    (
+        {"deploy_processes": {"web": {"command": "x", "limits": {"tasks_max": 5}}}},
+        "deploy_processes.web.limits: is for systemd alone. Set deploy_strategy: systemd",
+    ),
+    ({"deploy_processes": {"web": {"command": "x", "writable": ["/srv"]}}}, "deploy_processes.web.writable: is for systemd alone."),
     # environment, database, backup
     ({"deploy_env": None}, "deploy_env: is not a dictionary."),
     ({"deploy_env": {"NOT A NAME": "s3cret"}}, "deploy_env.NOT A NAME: is not a variable's name."),
@@ -108,6 +134,12 @@ CASES: list[tuple[dict[str, t.Any], str]] = [
         {"deploy_watch": {"for": "5s", "gates": [{"metric": "db_deadlocks_delta", "op": "<=", "value": 0, "for": "6s"}]}},
         "deploy_watch: gates[0].for is longer than the watch",
     ),
+    # evidence
+    ({"deploy_evidence": "x"}, "deploy_evidence: is not a dictionary."),
+    ({"deploy_evidence": {"from": "demo"}}, "deploy_evidence.key: is missing. Give staging and production the same"),
+    ({"deploy_evidence": {"key": "s3cret"}}, "deploy_evidence.key: has 6 characters, fewer than 32."),
+    ({"deploy_evidence": {"key": "k" * 32, "from": "staging"}}, "deploy_evidence.from: is 'staging'. Name another environment"),
+    ({"deploy_evidence": {"key": "k" * 32, "from": "prod", "max_age": "a week"}}, "deploy_evidence: max_age is 'a week', which is no duration."),
     # not an option
     ({"deploy_versoin": "r1"}, "deploy_versoin: is not an option. Did you mean deploy_version?"),
     ({"colour_of_the_report": 1}, "colour_of_the_report: is not an option. See docs/profile.md"),

@@ -63,7 +63,7 @@ def journal() -> list[dict[str, t.Any]]:
     remedy = {"en": "Look at r3's errors.", "pt_BR": "Veja os erros da r3."}
     return [
         at(0, kind="opened", actor="ana", reason="ticket <b>4711</b> & more", plan={"hosts": ["app1"], "migrations": {"when": "auto"}}, **opened),
-        at(0, kind="signoff", name="tech_lead", by="maria"),
+        *result(0, "preflight", {"checks": 3, "signoffs": [at(0, name="tech_lead", by="maria", release="r3-3f9c2e1", comment="")]}),
         *result(1, "backup", backup),
         *result(3, "maintenance_enter", {"wanted": False, "reason": BOTH}, status="skipped"),
         *result(5, "migrate", migrate),
@@ -200,7 +200,7 @@ def test_the_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     }
     assert model["checklist"][0]["proof"] == ["backup: 1.2 GB in 214 MB, decoded, hashes of 18 tables"]
     phases = {phase["phase"]: phase for phase in model["phases"]}
-    assert list(phases) == ["backup", "maintenance_enter", "migrate", "switch", "watch", "rollback", "close"]
+    assert list(phases) == ["preflight", "backup", "maintenance_enter", "migrate", "switch", "watch", "rollback", "close"]
     assert [(host["host"], host["status"]) for host in phases["switch"]["hosts"]] == [("app1", "ok"), ("app2", "unreachable")]
     assert (phases["switch"]["start"], phases["switch"]["seconds"], phases["switch"]["host"]) == (7.0, 3.0, "")
     assert (phases["backup"]["host"], phases["backup"]["hosts"]) == ("db1", [])
@@ -328,10 +328,25 @@ def test_a_journal_without_a_record_and_a_dest_that_is_a_file(tmp_path: Path, ca
     assert "cannot be used" in call(capsys, arguments(tmp_path, dest=str(tmp_path / "file")))["problem"]
 
 
-@pytest.mark.parametrize("item", [{"id": "1", "item": "x"}, {"id": "1", "item": "x", "phases": ["backup"], "signoff": "qa"}])
-def test_an_item_needs_either_phases_or_a_signoff(tmp_path: Path, capsys: pytest.CaptureFixture[str], item: dict[str, t.Any]) -> None:
+def test_an_item_needs_phases_or_a_signoff(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     keep(tmp_path / "state", journal())
-    assert "phases" in call(capsys, arguments(tmp_path, checklist=[item]))["msg"]
+    assert "phases" in call(capsys, arguments(tmp_path, checklist=[{"id": "1", "item": "x"}]))["msg"]
+
+
+@pytest.mark.parametrize(
+    ("item", "state"),
+    [
+        ({"phases": ["backup"], "signoff": "tech_lead"}, "executed"),
+        ({"phases": ["maintenance_enter"], "signoff": "tech_lead"}, "not_needed"),
+        ({"phases": ["backup"], "signoff": "qa"}, "open"),
+        ({"phases": ["watch"], "signoff": "tech_lead"}, "failed"),
+        ({"phases": []}, "open"),
+    ],
+)
+def test_an_item_that_a_machine_does_and_a_person_signs(item: dict[str, t.Any], state: str) -> None:
+    made = make_report(journal(), sha256="", language="en", checklist=[{"id": "1", "item": "x", **item}])
+    assert made.checklist[0].state == state
+    assert len(made.checklist[0].proof) == ("signoff" in item) + len(item["phases"])
 
 
 def test_an_unknown_language_is_refused_by_the_backend_too(tmp_path: Path) -> None:

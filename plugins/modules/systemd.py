@@ -1,0 +1,198 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, lastro.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: systemd
+short_description: Run the processes of releases, and dead-man timers, under systemd
+description:
+  - Starts a process of a release in one of its slots and waits until it runs, or stops it gracefully and forgets it.
+  - Each slot has a unit of its own. It starts at boot for as long as the slot is meant to run, and it is hardened, see the role's README.
+  - Sets and takes back dead-man timers, which put our own change back on this host when nobody confirms or renews in time, also after a reboot.
+  - A process gets the variables of its release's environment file when it starts. They stand neither in a unit nor in a command line.
+extends_documentation_fragment: [lastro.deploy.attributes]
+attributes:
+  idempotent:
+    support: partial
+    details: O(state=armed) moves the deadline each time. The other states change nothing in a second call.
+author:
+  - lastro.deploy contributors (@lastro)
+options:
+  app:
+    description: The application, the first part of each unit's name.
+    type: str
+    required: true
+  state:
+    description:
+      - V(prepared) has the dead-man timer in C(bin) of O(state_dir), with the directory of timers.
+      - V(started) has the release running in the slot. Where it does not run, it is stopped, and the error shows the end of its journal without
+        the values of its variables.
+      - V(stopped) sends SIGTERM, and SIGKILL after the stop seconds that it was started with, and removes its unit.
+      - V(armed) sets a timer, or moves its deadline; it fails for a timer of another run that has not run out.
+      - V(disarmed) takes a timer back; a timer of another run is left alone.
+    type: str
+    required: true
+    choices: [prepared, started, stopped, armed, disarmed]
+  state_dir:
+    description: The application's state directory on this host; needed except for V(stopped).
+    type: path
+  root:
+    description: The application's directory, with C(releases/ID) and C(env/ID.env); needed for V(started).
+    type: path
+  process:
+    description: The process; needed for V(started) and V(stopped).
+    type: str
+  slot:
+    description: The slot; needed for V(started) and V(stopped).
+    type: str
+    choices: [blue, green]
+  release:
+    description: The id of the release; needed for V(started).
+    type: str
+  port:
+    description: The port of the slot, V(0) for a process that does not listen.
+    type: int
+    default: 0
+  command:
+    description:
+      - The command, a text that is split as a shell would, or a list of arguments; needed for V(started).
+      - C({bind}), C({port}), C({release}) and C({release_dir}) are replaced.
+    type: raw
+  bind_address:
+    description: The address that C({bind}) stands for.
+    type: str
+    default: 127.0.0.1
+  stop:
+    description: V(drain) lets the process end the work at hand, it gets 300 seconds instead of 30.
+    type: str
+  stop_seconds:
+    description: Seconds between SIGTERM and SIGKILL.
+    type: int
+  user:
+    description: Who the process runs as; root where it is empty.
+    type: str
+  limits:
+    description: What the process, with all that it starts, may use.
+    type: dict
+    suboptions:
+      memory_max:
+        description: Memory, in bytes or with K, M, G or T; beyond it the kernel ends a process of the unit.
+        type: str
+      cpu_quota:
+        description: Time of the processors, V(100%) being all of one.
+        type: str
+      tasks_max:
+        description: Processes and threads.
+        type: str
+  writable:
+    description: Directories that the process may write to, besides its own C(/tmp) and C(/var/tmp). Everything else is read-only for it.
+    type: list
+    elements: path
+    default: []
+  timer:
+    description: The timer's name on this host; needed for V(armed) and V(disarmed).
+    type: str
+  run_id:
+    description: The run that the timer belongs to; needed for V(armed) and V(disarmed).
+    type: str
+  seconds:
+    description: Seconds from now, by the host's clock; needed for V(armed).
+    type: int
+  revert:
+    description:
+      - What the timer puts back; needed for V(armed).
+      - C({kind=slot, directory, host, slot, probe_url}) points the proxy to a slot, if that one answers 200.
+      - C({kind=remove_flag, path, run_id}) removes a flag file that holds this run id.
+    type: list
+    elements: dict
+  dead_runs:
+    description: Runs that are known to have died, whose pending timer is taken over or taken back.
+    type: list
+    elements: str
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: Start the release in the green slot
+  lastro.deploy.systemd:
+    state: started
+    app: calendar-api
+    state_dir: /var/lib/lastro/calendar-api
+    root: /opt/calendar-api
+    process: web
+    slot: green
+    release: r2-3f9c2e1
+    port: 8002
+    command: "gunicorn --bind {bind} calendar_api:app"
+    user: calendar
+    limits: {memory_max: 512M, cpu_quota: 150%, tasks_max: 512}
+    writable: [/srv/calendar-uploads]
+
+- name: Stop what runs in the blue slot
+  lastro.deploy.systemd:
+    state: stopped
+    app: calendar-api
+    process: web
+    slot: blue
+
+- name: Have maintenance end by itself
+  lastro.deploy.systemd:
+    state: armed
+    app: calendar-api
+    state_dir: /var/lib/lastro/calendar-api
+    timer: maintenance
+    run_id: 20261121T221004-7c1f
+    seconds: 120
+    revert:
+      - {kind: remove_flag, path: /var/lib/lastro/calendar-api/proxy/maintenance.flag, run_id: 20261121T221004-7c1f}
+"""
+
+RETURN = r"""
+program:
+  description: The unit's name, without its C(.service).
+  returned: success, except for V(prepared)
+  type: str
+  sample: calendar-api-web-green
+timer:
+  description: What became of the timer.
+  returned: success, for V(disarmed)
+  type: dict
+  contains:
+    disarmed:
+      description: Whether it was this run's, or no timer at all.
+      returned: always
+      type: bool
+    run_id:
+      description: The run that asked; the run that the timer belongs to where that is another one.
+      returned: always
+      type: str
+    fired:
+      description: What it did, where it came first, as C({name, run_id, when, what}); else null.
+      returned: always
+      type: dict
+    changed:
+      description: Whether there was a timer.
+      returned: always
+      type: bool
+"""
+
+from ansible_collections.lastro.deploy.plugins.module_utils import _systemd
+from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
+from ansible_collections.lastro.deploy.plugins.module_utils._process import this_machine
+
+
+def main() -> None:
+    """Run the module."""
+    module = _systemd.argument_spec().create_module()
+    try:
+        result = _systemd.run(module.params, this_machine(), write=not module.check_mode)
+    except LastroError as error:
+        module.fail_json(**error.as_result())
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
