@@ -13,7 +13,7 @@ description:
   - Each slot has a unit of its own. It starts at boot for as long as the slot is meant to run, and it is hardened, see the role's README.
   - Sets and takes back dead-man timers, which put our own change back on this host when nobody confirms or renews in time, also after a reboot.
   - A process gets the variables of its release's environment file when it starts. They stand neither in a unit nor in a command line.
-extends_documentation_fragment: [lastro.deploy.attributes]
+extends_documentation_fragment: [lastro.deploy.attributes, lastro.deploy.process]
 attributes:
   idempotent:
     support: partial
@@ -39,38 +39,6 @@ options:
   state_dir:
     description: The application's state directory on this host; needed except for V(stopped).
     type: path
-  root:
-    description: The application's directory, with C(releases/ID) and C(env/ID.env); needed for V(started).
-    type: path
-  process:
-    description: The process; needed for V(started) and V(stopped).
-    type: str
-  slot:
-    description: The slot; needed for V(started) and V(stopped).
-    type: str
-    choices: [blue, green]
-  release:
-    description: The id of the release; needed for V(started).
-    type: str
-  port:
-    description: The port of the slot, V(0) for a process that does not listen.
-    type: int
-    default: 0
-  command:
-    description:
-      - The command, a text that is split as a shell would, or a list of arguments; needed for V(started).
-      - C({bind}), C({port}), C({release}) and C({release_dir}) are replaced.
-    type: raw
-  bind_address:
-    description: The address that C({bind}) stands for.
-    type: str
-    default: 127.0.0.1
-  stop:
-    description: V(drain) lets the process end the work at hand, it gets 300 seconds instead of 30.
-    type: str
-  stop_seconds:
-    description: Seconds between SIGTERM and SIGKILL.
-    type: int
   user:
     description: Who the process runs as; root where it is empty.
     type: str
@@ -91,27 +59,6 @@ options:
     description: Directories that the process may write to, besides its own C(/tmp) and C(/var/tmp). Everything else is read-only for it.
     type: list
     elements: path
-    default: []
-  timer:
-    description: The timer's name on this host; needed for V(armed) and V(disarmed).
-    type: str
-  run_id:
-    description: The run that the timer belongs to; needed for V(armed) and V(disarmed).
-    type: str
-  seconds:
-    description: Seconds from now, by the host's clock; needed for V(armed).
-    type: int
-  revert:
-    description:
-      - What the timer puts back; needed for V(armed).
-      - C({kind=slot, directory, host, slot, probe_url}) points the proxy to a slot, if that one answers 200.
-      - C({kind=remove_flag, path, run_id}) removes a flag file that holds this run id.
-    type: list
-    elements: dict
-  dead_runs:
-    description: Runs that are known to have died, whose pending timer is taken over or taken back.
-    type: list
-    elements: str
     default: []
 """
 
