@@ -37,7 +37,7 @@ def run(call: Call, *, now: Now = utc_now) -> dict[str, t.Any]:
     run_id = call.run_id or next(reversed(_journal.run_ids(call.state_dir)), "")
     if call.lease_seconds and call.write:
         _lock.renew(call.state_dir, run_id, call.lease_seconds, now=now)
-        _step.renew_timers(call.state_dir, run_id, now().timestamp() + call.lease_seconds)
+        _step.renew_timers(call.state_dir, run_id, call.lease_seconds, lambda: now().timestamp())
     records = _journal.read_run(call.state_dir, run_id) if run_id else []
     record = _complete(call, records, now)
     written = [record] if record else []

@@ -10,8 +10,7 @@ import time
 import typing as t
 from pathlib import Path
 
-from . import _lock
-from ._files import write_atomic
+from . import _dead_man, _lock
 
 
 def status(options: t.Mapping[str, t.Any], *, write: bool = True, clock: t.Callable[[], float] = time.time) -> dict[str, t.Any]:
@@ -19,7 +18,7 @@ def status(options: t.Mapping[str, t.Any], *, write: bool = True, clock: t.Calla
     if options["state_dir"] and write:
         state_dir = Path(options["state_dir"])
         _lock.renew(state_dir, options["run_id"], options["lease_seconds"])
-        renew_timers(state_dir, options["run_id"], clock() + options["lease_seconds"])
+        renew_timers(state_dir, options["run_id"], options["lease_seconds"], clock)
     outcome = _finished(Path(options["results_file"]))
     progress = _json(Path(options["progress_file"])) if options["progress_file"] else {}
     if outcome and write:
@@ -29,15 +28,9 @@ def status(options: t.Mapping[str, t.Any], *, write: bool = True, clock: t.Calla
     return {"finished": bool(outcome), "outcome": outcome, "progress": progress}
 
 
-def renew_timers(state_dir: Path, run_id: str, deadline: float) -> list[str]:
-    """Push the deadline of each armed timer of this run; their names."""
-    renewed = []
-    for spec in sorted((state_dir / "timers").glob("*.json")):
-        file = spec.with_suffix(".deadline")
-        if _json(spec).get("run_id") == run_id and file.exists():
-            write_atomic(file, f"{deadline:.3f}\n".encode(), mode=0o644)
-            renewed.append(spec.stem)
-    return renewed
+def renew_timers(state_dir: Path, run_id: str, seconds: float, clock: t.Callable[[], float]) -> list[str]:
+    """Push the deadline of each armed timer of this run to *seconds* from now; their names."""
+    return _dead_man.renew(state_dir / "timers", run_id, seconds, _dead_man.World(clock, time.sleep, _dead_man.answers))
 
 
 def _finished(results_file: Path) -> str:

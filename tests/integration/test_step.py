@@ -362,6 +362,6 @@ def test_step_status_renews(state: Path, call_module: CallModule) -> None:
     assert _lock.holder_of(state) == before
     call_module(step_status, **options)
     assert from_text(_lock.holder_of(state)["expires_at"]) - from_text(before["expires_at"]) > datetime.timedelta(seconds=489)
-    assert _step.renew_timers(state, RUN, 123.4567) == ["drain"]
+    assert _step.renew_timers(state, RUN, 23.4567, lambda: 100.0) == ["drain"]
     assert (state / "timers" / "drain.deadline").read_text(encoding="utf-8") == "123.457\n"
     assert (state / "timers" / "other.deadline").read_text(encoding="utf-8") == "1.0\n"
