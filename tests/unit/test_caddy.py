@@ -289,7 +289,8 @@ def test_an_admin_api_that_is_not_there(admin: str, reason: str) -> None:
 class Garbage(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         self.request.recv(65536)
-        self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnull" if self.server.server_address.endswith("good") else b"what?\r\n")  # type: ignore[union-attr]
+        well_formed = str(self.server.server_address).endswith("good")
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnull" if well_formed else b"what?\r\n")
 
 
 @pytest.mark.parametrize("kind", ["good", "bad"])
