@@ -93,7 +93,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 def run_program(command: t.Sequence[str]) -> Finished:
     """Run an argument list to its end; ``~`` and variables of the environment in it are replaced, as Ansible's command does."""
-    words = [os.path.expandvars(os.path.expanduser(word)) for word in command]  # noqa: PTH111
+    words = [os.path.expandvars(os.path.expanduser(word)) for word in command]  # noqa: PTH111 - a word need not be a path, which pathlib would normalise
     try:
         # A backend knows no AnsibleModule, so there is no run_command here.
         finished = subprocess.run(  # pylint: disable=ansible-bad-function

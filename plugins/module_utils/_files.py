@@ -55,6 +55,23 @@ def write_atomic(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     fsync_directory(path.parent)
 
 
+def make_directory(path: Path, mode: int) -> None:
+    """Make *path* and the parents that are missing, each with *mode* whatever the umask. Raises OSError."""
+    missing = [parent for parent in reversed(path.parents) if not parent.exists()]
+    for directory in (*missing, path):
+        directory.mkdir(exist_ok=True)
+        directory.chmod(mode)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there, for good. Raises OSError."""
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return
+    fsync_directory(path.parent)
+
+
 def append_line(path: Path, line: str, *, mode: int = 0o600) -> None:
     """Append one line (without its newline) and fsync. Creates the file with *mode*. Raises OSError.
 
@@ -98,4 +115,4 @@ def parse_json_lines(content: bytes) -> list[dict[str, t.Any]]:
     return records
 
 
-__all__ = ("append_line", "fsync_directory", "parse_json_lines", "read_json_lines", "write_atomic", "writing")
+__all__ = ("append_line", "fsync_directory", "make_directory", "parse_json_lines", "read_json_lines", "remove", "write_atomic", "writing")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import glob
 import hashlib
 import inspect
 import json
@@ -19,10 +20,10 @@ import types
 import typing as t
 from pathlib import Path
 
-from . import _dead_man, _environment_file, _log_tail
+from . import _dead_man, _environment_file, _files, _log_tail
 from ._argspec import ArgumentSpec
 from ._errors import LastroError, Text
-from ._files import fsync_directory, write_atomic, writing
+from ._files import make_directory, write_atomic, writing
 from ._slots import SLOTS
 
 STOP_SECONDS = 30
@@ -204,6 +205,14 @@ def read_header(text: str, comment: str) -> dict[str, t.Any]:
     return {}
 
 
+def headers(directory: Path, app: str, suffix: str, comment: str) -> list[dict[str, t.Any]]:
+    """What the process manager's files of *app*, APP-...SUFFIX in *directory*, say of themselves. Raises LastroError."""
+    with reading(directory):
+        names = sorted(path.name for path in directory.iterdir() if path.match(f"{glob.escape(app)}-*{suffix}"))
+    found = [look(directory / name) for name in names]
+    return [header for entry in found if entry and (header := read_header(entry.content or "", comment)) and header["app"] == app]
+
+
 def programs(app: str, processes: t.Iterable[str], states: t.Mapping[str, str], headers: t.Iterable[t.Mapping[str, t.Any]]) -> Programs:
     """What runs here, of what the process manager (*states* by program) and its files (*headers*) say together.
 
@@ -249,11 +258,8 @@ def place(entry: Entry) -> None:
     with writing(entry.path):
         if entry.content is not None:
             write_atomic(entry.path, entry.content.encode(), mode=entry.mode)
-            return
-        missing = [path for path in reversed(entry.path.parents) if not path.exists()]
-        for path in (*missing, entry.path):
-            path.mkdir(exist_ok=True)
-            path.chmod(entry.mode)
+        else:
+            make_directory(entry.path, entry.mode)
 
 
 def put(wanted: Entry | None, instead_of: Entry | None) -> None:
@@ -267,11 +273,7 @@ def put(wanted: Entry | None, instead_of: Entry | None) -> None:
 def remove(path: Path) -> None:
     """Remove a file, if it is there. Raises LastroError."""
     with writing(path):
-        try:
-            path.unlink()
-        except FileNotFoundError:
-            return
-        fsync_directory(path.parent)
+        _files.remove(path)
 
 
 @contextlib.contextmanager
@@ -376,6 +378,11 @@ def timer_of(options: t.Mapping[str, t.Any]) -> _dead_man.Timer:
     return _dead_man.Timer(Path(options["state_dir"]) / "timers", options["timer"])
 
 
+def timer_program(options: t.Mapping[str, t.Any]) -> str:
+    """The name of a timer in the process manager."""
+    return f"{options['app']}-timer-{options['timer']}"
+
+
 def set_timer(options: t.Mapping[str, t.Any], world: _dead_man.World, *, write: bool) -> Diff:
     """Set the deadline, or move it; the diff. Raises LastroError where another run's timer has not run out."""
     timer = timer_of(options)
@@ -414,6 +421,7 @@ __all__ = (
     "died",
     "difference",
     "directories",
+    "headers",
     "look",
     "not_running",
     "one_line",
@@ -432,4 +440,5 @@ __all__ = (
     "take_timer_back",
     "this_machine",
     "timer_of",
+    "timer_program",
 )

@@ -18,7 +18,7 @@ import typing as t
 from pathlib import Path
 
 from ._errors import LastroError, Text
-from ._files import fsync_directory, write_atomic, writing
+from ._files import make_directory, remove, write_atomic, writing
 
 FIELDS = ("run_id", "by", "since", "message", "until")
 FLAG_LIMIT = 64 * 1024
@@ -276,20 +276,11 @@ def act(changes: t.Iterable[Change]) -> None:
             if wanted.kind == "directory":
                 make_directory(wanted.path, wanted.mode)
             elif wanted.kind == "absent":
-                wanted.path.unlink(missing_ok=True)
-                fsync_directory(wanted.path.parent)
+                remove(wanted.path)
             elif wanted.content is None and change.found.there:
                 wanted.path.chmod(wanted.mode)
             else:
                 write_atomic(wanted.path, wanted.content or b"", mode=wanted.mode)
-
-
-def make_directory(path: Path, mode: int) -> None:
-    """Make *path* and the parents that are missing, each with *mode* whatever the umask."""
-    for missing in reversed([one for one in (path, *path.parents) if not one.exists()]):
-        missing.mkdir()
-        missing.chmod(mode)
-    path.chmod(mode)
 
 
 def apply(wanted: t.Iterable[Wanted], *, write: bool) -> dict[str, t.Any]:

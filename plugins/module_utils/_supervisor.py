@@ -11,7 +11,6 @@ PRIVATE to the collection: may change at any time.
 from __future__ import annotations
 
 import dataclasses
-import glob
 import re
 import shlex
 import typing as t
@@ -331,7 +330,7 @@ def stopped(options: t.Mapping[str, t.Any], server: Server, machine: Machine, *,
 
 def armed(options: t.Mapping[str, t.Any], server: Server, machine: Machine, *, write: bool) -> Result:
     """Set a dead-man timer, or move it; {changed, diff, program}. Raises LastroError, also for the timer of another run."""
-    program = timer_program(options)
+    program = _process.timer_program(options)
     wanted = Entry(server.file(program), 0o644, timer_text(server, program, Path(options["state_dir"]), options["timer"]))
     # First the deadline: a program without one ends at once.
     moved = _process.set_timer(options, machine.world, write=write)
@@ -346,7 +345,7 @@ def armed(options: t.Mapping[str, t.Any], server: Server, machine: Machine, *, w
 
 def disarmed(options: t.Mapping[str, t.Any], server: Server, machine: Machine, *, write: bool) -> Result:
     """Take a dead-man timer back; {changed, diff, program, timer}. The timer of another run is left alone. Raises LastroError."""
-    program = timer_program(options)
+    program = _process.timer_program(options)
     told = _process.take_timer_back(options, machine.world, write=write)
     before = _process.look(server.file(program)) if told["disarmed"] else None
     changed = told["changed"] or before is not None
@@ -354,11 +353,6 @@ def disarmed(options: t.Mapping[str, t.Any], server: Server, machine: Machine, *
         _process.remove(server.file(program))
         changed |= Control(server.ctl, machine).update(program, file=None)
     return {"changed": changed, "diff": [_process.difference(before, None)] if before else [], "program": program, "timer": told}
-
-
-def timer_program(options: t.Mapping[str, t.Any]) -> str:
-    """The program of a timer."""
-    return f"{options['app']}-timer-{options['timer']}"
 
 
 _STATES: dict[str, t.Callable[..., Result]] = {"prepared": prepared, "started": started, "stopped": stopped, "armed": armed, "disarmed": disarmed}
@@ -373,15 +367,7 @@ def info(options: t.Mapping[str, t.Any], machine: Machine) -> Result:
     """{programs}: the result of the module C(supervisor_info). Raises LastroError."""
     server = server_from(options)
     states = {program: state_of(line) for program, line in Control(server.ctl, machine).lines().items()}
-    return {"programs": _process.programs(options["app"], options["processes"], states, headers(server, options["app"]))}
-
-
-def headers(server: Server, app: str) -> list[dict[str, t.Any]]:
-    """What the files of an app's programs say of themselves. Raises LastroError."""
-    with _process.reading(server.config_dir):
-        names = sorted(path.name for path in server.config_dir.iterdir() if path.match(f"{glob.escape(app)}-*.conf"))
-    found = [_process.look(server.config_dir / name) for name in names]
-    return [header for entry in found if entry and (header := _process.read_header(entry.content or "", COMMENT))]
+    return {"programs": _process.programs(options["app"], options["processes"], states, _process.headers(server.config_dir, options["app"], ".conf", COMMENT))}
 
 
 __all__ = ("Plan", "Server", "argument_spec", "info", "program_text", "run", "server_argument_spec", "timer_text")

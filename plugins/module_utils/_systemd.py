@@ -14,7 +14,6 @@ PRIVATE to the collection: may change at any time.
 from __future__ import annotations
 
 import dataclasses
-import glob
 import re
 import sys
 import typing as t
@@ -279,7 +278,7 @@ def armed(options: t.Mapping[str, t.Any], control: Control, *, write: bool) -> R
 
     It is a unit that waits, not a transient timer: that one would be gone after a reboot, and could not be moved by who renews a deadline.
     """
-    program = timer_program(options)
+    program = _process.timer_program(options)
     wanted = Entry(control.file(program), 0o644, timer_text(options["app"], Path(options["state_dir"]), options["timer"]))
     # First the deadline: a program without one ends at once.
     moved = _process.set_timer(options, control.machine.world, write=write)
@@ -296,18 +295,13 @@ def armed(options: t.Mapping[str, t.Any], control: Control, *, write: bool) -> R
 
 def disarmed(options: t.Mapping[str, t.Any], control: Control, *, write: bool) -> Result:
     """Take a dead-man timer back; {changed, diff, program, timer}. The timer of another run is left alone. Raises LastroError."""
-    program = timer_program(options)
+    program = _process.timer_program(options)
     told = _process.take_timer_back(options, control.machine.world, write=write)
     before = _process.look(control.file(program)) if told["disarmed"] else None
     if write and before:
         control.forget(program, loaded=True)
     diff = [_process.difference(before, None)] if before else []
     return {"changed": told["changed"] or before is not None, "diff": diff, "program": program, "timer": told}
-
-
-def timer_program(options: t.Mapping[str, t.Any]) -> str:
-    """The unit of a timer."""
-    return f"{options['app']}-timer-{options['timer']}"
 
 
 _STATES: dict[str, t.Callable[..., Result]] = {"prepared": prepared, "started": started, "stopped": stopped, "armed": armed, "disarmed": disarmed}
@@ -321,19 +315,11 @@ def run(options: t.Mapping[str, t.Any], machine: Machine, *, write: bool, units:
 def info(options: t.Mapping[str, t.Any], machine: Machine, *, units: Path = UNITS) -> Result:
     """{programs}: the result of the module C(systemd_info). Raises LastroError."""
     app, processes = options["app"], options["processes"]
-    described = headers(units, app)
+    described = _process.headers(units, app, ".service", COMMENT)
     named = {_process.program_name(app, name, slot) for name in processes for slot in SLOTS}
     named |= {_process.program_name(app, header["process"], header["slot"]) for header in described}
     states = {program: seen.state for program, seen in Control(units, machine).look(*sorted(named)).items() if seen.state}
     return {"programs": _process.programs(app, processes, states, described)}
-
-
-def headers(units: Path, app: str) -> list[dict[str, t.Any]]:
-    """What the files of an app's units say of themselves. Raises LastroError."""
-    with _process.reading(units):
-        names = sorted(path.name for path in units.iterdir() if path.match(f"{glob.escape(app)}-*.service"))
-    found = [_process.look(units / name) for name in names]
-    return [header for entry in found if entry and (header := _process.read_header(entry.content or "", COMMENT)) and header["app"] == app]
 
 
 __all__ = ("UNITS", "Plan", "argument_spec", "info", "run")

@@ -138,7 +138,7 @@ def mounts_below(directory: Path) -> list[str]:
     return sorted((point for point in points if Path(point).is_relative_to(directory)), key=len, reverse=True)
 
 
-def inspect(podman: Podman, *arguments: str) -> t.Any:  # noqa: ANN401  # Podman's own JSON
+def inspect(podman: Podman, *arguments: str) -> t.Any:  # noqa: ANN401 - Podman's own JSON
     """The one object that an inspection shows."""
     return json.loads(podman(*arguments))[0]
 

@@ -34,15 +34,24 @@ class Application(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.good = good
         self.counts: collections.Counter[int] = collections.Counter()
-        self.lock = threading.Lock()
+        self.counted = threading.Condition()
+        self.scrapes = 0
         self.headers: list[str] = []
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
     def count(self) -> int:
-        with self.lock:
+        with self.counted:
             code = 200 if sum(self.counts.values()) < self.good else 500
             self.counts[code] += 1
+            self.counted.notify_all()
             return code
+
+    def metrics(self) -> str:
+        """The counters, once the probe that was sent at the same moment as this scrape is in them."""
+        with self.counted:
+            self.scrapes += 1
+            assert self.counted.wait_for(lambda: sum(self.counts.values()) >= self.scrapes, timeout=10)
+            return "".join(f'http_requests_total{{status="{code}"}} {count}\n' for code, count in sorted(self.counts.items()))
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -51,7 +60,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path == "/metrics":
-            self.answer(200, "".join(f'http_requests_total{{status="{code}"}} {count}\n' for code, count in sorted(self.server.counts.items())))
+            self.answer(200, self.server.metrics())
             return
         self.server.headers.append(f"{self.headers['Connection']} {self.headers.get('X-Watch')}")
         self.answer(self.server.count(), "{}")
@@ -114,9 +123,8 @@ def test_a_healthy_application_passes(application: Start, capsys: pytest.Capture
     lines = [json.loads(line) for line in samples.read_text().splitlines()]
     assert len(lines) == result["samples"] == app.counts[200] == len(app.headers)
     assert set(app.headers) == {"close sesame"}
-    # Every probe counts twice, as a probe and in the application's own counter, except the first in the latter. Both are asked at the same
-    # moment, so that the counter may stand before or after the probe, at the first sample and at the last.
-    assert abs(lines[-1]["metrics"]["requests"] - (2 * result["samples"] - 1)) <= 1
+    # Every probe counts twice, as a probe and in the application's own counter, except the first in the latter.
+    assert lines[-1]["metrics"]["requests"] == 2 * result["samples"] - 1
     assert stat.S_IMODE(samples.stat().st_mode) == 0o600
     assert json.loads(progress.read_text())["done"] == 1
     assert "sesame" not in samples.read_text() + json.dumps(result)

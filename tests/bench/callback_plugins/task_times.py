@@ -36,24 +36,24 @@ class CallbackModule(CallbackBase):
         self._began = 0.0
         self._task: dict[str, t.Any] = {}
 
-    def v2_playbook_on_task_start(self, task: t.Any, is_conditional: bool) -> None:  # noqa: ANN401
+    def v2_playbook_on_task_start(self, task: t.Any, is_conditional: bool) -> None:  # noqa: ANN401 - Ansible gives these no types
         self._end()
         self._began = time.monotonic()
         self._task = {"action": task.action.rpartition(".")[2], "module": False, "phase": ""}
 
-    def v2_playbook_on_handler_task_start(self, task: t.Any) -> None:  # noqa: ANN401
+    def v2_playbook_on_handler_task_start(self, task: t.Any) -> None:  # noqa: ANN401 - Ansible gives these no types
         self.v2_playbook_on_task_start(task, is_conditional=False)
 
-    def v2_runner_on_ok(self, result: t.Any) -> None:  # noqa: ANN401
+    def v2_runner_on_ok(self, result: t.Any) -> None:  # noqa: ANN401 - Ansible gives these no types
         self._task["module"] = self._task["action"] not in CONTROLLER_ALONE
         record = result._result.get("record") or {}
         if record.get("kind") in ("result", "verdict"):
             self._task["phase"] = record["phase"]
 
-    def v2_runner_on_failed(self, result: t.Any, ignore_errors: bool = False) -> None:  # noqa: ANN401
+    def v2_runner_on_failed(self, result: t.Any, ignore_errors: bool = False) -> None:  # noqa: ANN401 - Ansible gives these no types
         self.v2_runner_on_ok(result)
 
-    def v2_playbook_on_stats(self, stats: t.Any) -> None:  # noqa: ANN401
+    def v2_playbook_on_stats(self, stats: t.Any) -> None:  # noqa: ANN401 - Ansible gives these no types
         self._end()
 
     def _end(self) -> None:
