@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible.plugins.action import ActionBase
 from ansible_collections.lastro.deploy.plugins.module_utils._controller import has_died
+from ansible_collections.lastro.deploy.plugins.plugin_utils._on_host import OnHost
 
 
-class ActionModule(ActionBase):
+class ActionModule(OnHost):
     """See plugins/modules/lock.py for the documentation."""
-
-    TRANSFERS_FILES = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         """Run the module; once more where the holder that refused us is known to be dead."""

@@ -19,7 +19,7 @@ import yaml
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.lastro.deploy.plugins.module_utils import _artifact, _environment_file, _plan, _texts
+from ansible_collections.lastro.deploy.plugins.module_utils import _artifact, _batches, _environment_file, _plan, _texts
 from ansible_collections.lastro.deploy.plugins.module_utils._controller import this_controller
 from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
 
@@ -82,6 +82,7 @@ class ActionModule(ActionBase):
         build_dir = _directory(profile.get("deploy_build_dir") or ".lastro/build") / profile["deploy_app"]
         source = profile["deploy_source"]
         version = str(profile["deploy_version"])
+        hosts = _plan.taking_part(groups)
         plan: dict[str, t.Any] = {
             "run_id": _run_id(datetime.datetime.now(tz=datetime.UTC)),
             "app": profile["deploy_app"],
@@ -90,7 +91,8 @@ class ActionModule(ActionBase):
             "actor": profile.get("deploy_actor") or os.environ.get("SUDO_USER") or getpass.getuser(),
             "reason": profile.get("deploy_reason") or "",
             "controller": this_controller(os.getppid()),
-            "hosts": {name: groups.get(name, []) for name in ("app", "proxy", "primary")},
+            "hosts": hosts,
+            "batches": _batches.batches(hosts["app"], profile.get("deploy_batches") or [1]),
             "build_dir": str(build_dir),
             "evidence_dir": str(_directory(profile.get("deploy_evidence", {}).get("dir") or ".lastro/evidence")),
         }

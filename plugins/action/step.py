@@ -9,8 +9,8 @@ import json
 import time
 import typing as t
 
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.lastro.deploy.plugins.plugin_utils._on_host import OnHost
 
 display = Display()
 
@@ -19,10 +19,9 @@ RENEW_SHARE = 6
 GRACE_SECONDS = 15
 
 
-class ActionModule(ActionBase):
+class ActionModule(OnHost):
     """See plugins/modules/step.py for the documentation."""
 
-    TRANSFERS_FILES = False
     _supports_async = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
@@ -57,6 +56,7 @@ class ActionModule(ActionBase):
             status = self._poll(started["results_file"], options, lease if due else {}, task_vars)
             if due:
                 renewed = now
+                self._renew_elsewhere(lease.get("others", ()), lease, task_vars or {})
             if status.get("failed"):
                 return status
             if status["finished"]:

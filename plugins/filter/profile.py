@@ -8,7 +8,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.lastro.deploy.plugins.module_utils import _environment_file
+from ansible_collections.lastro.deploy.plugins.module_utils import _batches, _environment_file
 
 TOKEN_FIGURES = ("total", "encrypted", "already", "verified", "clear_left", "null_rows", "conflicts", "seconds", "guard_trigger")
 
@@ -52,11 +52,22 @@ def upstreams(hosts: t.Sequence[str], host_variables: t.Mapping[str, t.Any], sit
 
 
 def _ports(variables: t.Mapping[str, t.Any]) -> list[int]:
-    """The two ports of a host's first listening process, as this run has found them; zeros where it has not looked yet."""
+    """The two ports of a host's first listening process: as this run has found them, else as the profile names them; zeros where it does not."""
     for name in ("switch_plan", "stage_slots"):
-        if name in variables:
+        if "ports" in variables.get(name, {}):
             return next(iter(variables[name]["ports"].values()), [0, 0])
-    return [0, 0]
+    named = [spec["ports"] for spec in variables.get("deploy_processes", {}).values() if spec.get("ports")]
+    return next(iter(named), [0, 0])
+
+
+def batch_sizes(groups: t.Mapping[str, t.Sequence[str]]) -> list[int]:
+    """What a play's C(serial) takes, from the groups that the plan made."""
+    return _batches.sizes_of_groups(groups)
+
+
+def before_batch(batches: t.Sequence[t.Sequence[str]], host: str) -> list[str]:
+    """The hosts that must have reported before the batch of *host* begins."""
+    return _batches.hosts_before(batches, host)
 
 
 def pick(result: t.Mapping[str, t.Any], *names: str) -> dict[str, t.Any]:
@@ -82,10 +93,32 @@ def rollback_target(ledger: t.Mapping[str, t.Any], standalone: bool = False) -> 
     return dict(max(others, key=lambda release: release["verified"], default={}))
 
 
+def serving(hosts: t.Sequence[str], host_variables: t.Mapping[str, t.Any]) -> list[str]:
+    """The releases that run on the hosts; one that could not be looked at may run any, so that it counts as C(unknown)."""
+    found: dict[str, None] = {}
+    for host in hosts:
+        variables = host_variables[host]
+        if variables.get("rollback_looked"):
+            found |= dict.fromkeys(process["live_release"] for process in variables["switch_plan"]["processes"])
+        else:
+            found["unknown"] = None
+    return [release for release in found if release]
+
+
 class FilterModule:
     """The collection's filters on profiles."""
 
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         """Names and functions."""
-        functions: tuple[t.Callable[..., t.Any], ...] = (environment_file, health_checks, pick, rollback_target, token_evidence, upstreams)
+        functions: tuple[t.Callable[..., t.Any], ...] = (
+            batch_sizes,
+            before_batch,
+            environment_file,
+            health_checks,
+            pick,
+            rollback_target,
+            serving,
+            token_evidence,
+            upstreams,
+        )
         return {function.__name__: function for function in functions}

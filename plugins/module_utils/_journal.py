@@ -167,7 +167,7 @@ def reached(states: t.Iterable[RunState]) -> list[str]:
 def verdict(records: t.Sequence[Record], phase: str, hosts: t.Sequence[str]) -> Record:
     """The verdict on a phase of several hosts: ok only if every one of *hosts* reported ok (rule 2).
 
-    The hosts' evidence is merged; a host that never reported counts as unreachable.
+    The hosts' evidence is merged. A host that never reported was not reached, or its batch never began since another had failed.
     """
     start = max((index for index, record in enumerate(records) if record.get("kind") == "intent" and record.get("phase") == phase), default=0)
     results: dict[str, Record] = {}
@@ -179,9 +179,10 @@ def verdict(records: t.Sequence[Record], phase: str, hosts: t.Sequence[str]) -> 
         evidence = _merge(evidence, record.get("evidence", {}))
     bad = [host for host in hosts if results.get(host, {}).get("status") not in ("ok", "skipped")]
     if bad:
-        first = results.get(bad[0], {})
-        problem = "; ".join(f"{host}: {results[host].get('problem', 'failed')}" if host in results else f"{host} did not answer" for host in bad)
-        return {"kind": "verdict", "phase": phase, "status": "failed", "problem": problem, "remedy": first.get("remedy", {}), "evidence": evidence}
+        said = [host for host in bad if host in results]
+        problem = "; ".join([f"{host}: {results[host].get('problem', 'failed')}" for host in said] or [f"{host} did not answer" for host in bad])
+        remedy = results[said[0]].get("remedy", {}) if said else {}
+        return {"kind": "verdict", "phase": phase, "status": "failed", "problem": problem, "remedy": remedy, "evidence": evidence}
     skipped = bool(results) and all(record["status"] == "skipped" for record in results.values())
     return {"kind": "verdict", "phase": phase, "status": "skipped" if skipped else "ok", "evidence": evidence}
 

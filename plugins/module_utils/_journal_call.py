@@ -24,6 +24,7 @@ class Call:
     hosts: t.Sequence[str]
     lease_seconds: int
     enter: str = ""
+    gate: str = ""
     write: bool = True
 
 
@@ -41,8 +42,8 @@ def run(call: Call, *, now: Now = utc_now) -> dict[str, t.Any]:
     records = _journal.read_run(call.state_dir, run_id) if run_id else []
     record = _complete(call, records, now)
     written = [record] if record else []
-    wanted = _wanted(call.enter, _journal.state_of([*records, *written]))
-    if wanted:
+    wanted = _gate_is_open(call, records) if call.gate else _wanted(call.enter, _journal.state_of([*records, *written]))
+    if wanted and call.enter:
         written.append({"kind": "intent", "phase": call.enter})
     if call.write:
         written = [_journal.append(call.state_dir, run_id, one, now=now) for one in written]
@@ -69,6 +70,11 @@ def _complete(call: Call, records: list[_journal.Record], now: Now) -> _journal.
     if record.get("kind") in ("result", "verdict"):
         record = {**record, "seconds": _journal.seconds_since_intent(records, record["phase"], now)}
     return record
+
+
+def _gate_is_open(call: Call, records: list[_journal.Record]) -> bool:
+    """Positive acknowledgement: the run is sound, and each of the hosts has said that its part of the phase is done (design rule 2)."""
+    return _journal.state_of(records).sound and _journal.verdict(records, call.gate, call.hosts)["status"] != "failed"
 
 
 def _wanted(phase: str, state: _journal.RunState) -> bool:

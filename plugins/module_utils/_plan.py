@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 import typing as t
 
+from ._batches import EXAMPLE, size_problem
 from ._decide import SCOPES
 from ._environment_file import NAME
 from ._errors import LastroError
@@ -26,10 +27,13 @@ SOURCES = ("git", "archive")
 ENVIRONMENTS = ("demo", "staging", "prod")
 LANGUAGES = ("en", "pt_BR")
 WHEN = ("auto", "before_switch", "after_switch")
+LIMITED = "deploy_limited"
+"""The group of the hosts that ``--limit`` has left, where it was given; the playbook ``limit`` makes it."""
+
 GATE = '{metric: error_rate, op: "<=", value: 1%}'
 MAINTENANCE = ("auto", "always", "never")
 
-RUN_TIME_INPUTS = frozenset({"deploy_reason", "deploy_force_unlock", "deploy_rollback_scope", "deploy_accept_loss", "deploy_actor"})
+RUN_TIME_INPUTS = frozenset({"deploy_reason", "deploy_force_unlock", "deploy_rollback_scope", "deploy_accept_loss", "deploy_accept_limit", "deploy_actor"})
 HOST_OPTIONS = frozenset({"deploy_address"})
 """What stands behind a host's name in the inventory, not in the profile."""
 
@@ -60,8 +64,9 @@ def findings(profile: Profile, groups: Groups, known: t.Collection[str], unreada
     found += _unfilled(profile, groups)
     found += _unknown(profile, known)
     found += _groups(profile, groups)
+    found += _limit(profile, groups)
     blamed = {finding.option.partition(".")[0] for finding in found}
-    for check in (_required, _choices, _source, _processes, _environment, _database, _backup, _lists, _watch, _evidence_between):
+    for check in (_required, _choices, _source, _processes, _environment, _database, _backup, _lists, _batches, _seconds, _watch, _evidence_between):
         found += [finding for finding in check(profile) if finding.option.partition(".")[0] not in blamed]
     return found
 
@@ -103,6 +108,46 @@ def _groups(profile: Profile, groups: Groups) -> list[Finding]:
     if profile.get("deploy_proxy", "caddy") != "none" and not groups.get("proxy"):
         found.append(Finding("proxy", "the group has no host.", "Put the proxy's hosts in it, or set deploy_proxy: none."))
     return found
+
+
+def taking_part(groups: Groups) -> dict[str, list[str]]:
+    """The hosts of app, proxy and primary that take part: all, or those that ``--limit`` has left (group ``deploy_limited``)."""
+    limited = groups.get(LIMITED)
+    return {name: [host for host in groups.get(name, ()) if limited is None or host in limited] for name in ("app", "proxy", "primary")}
+
+
+def _limit(profile: Profile, groups: Groups) -> list[Finding]:
+    """What a run on a part of the hosts cannot do without."""
+    part = taking_part(groups)
+    found = [
+        Finding("--limit", f"leaves out {host} of the group {name}.", "Only hosts of app may be left out: the others are needed in every run.")
+        for name in ("proxy", "primary")
+        for host in groups.get(name, ())
+        if host not in part[name]
+    ]
+    processes = profile.get("deploy_processes")
+    free = [name for name, spec in processes.items() if isinstance(spec, t.Mapping) and spec.get("ports") == []] if isinstance(processes, t.Mapping) else []
+    if len(part["app"]) < len(groups.get("app", ())) and free:
+        found.append(Finding(f"deploy_processes.{free[0]}.ports", "is [], so the ports of a host that is left out are not known.", "Name two ports."))
+    return found
+
+
+def _batches(profile: Profile) -> t.Iterable[Finding]:
+    sizes = profile.get("deploy_batches", [1])
+    if not isinstance(sizes, list) or not sizes:
+        yield Finding("deploy_batches", "is not a list of sizes.", f"Give it the form {EXAMPLE}: numbers of hosts, or shares of all.")
+        return
+    for wrong in filter(None, map(size_problem, sizes)):
+        yield Finding("deploy_batches", wrong, f"Give it the form {EXAMPLE}: numbers of hosts, or shares of all.")
+
+
+def _seconds(profile: Profile) -> t.Iterable[Finding]:
+    """Nothing renews the lease while a host starts or drains."""
+    lease = profile.get("deploy_lease_seconds", 120)
+    for name in ("deploy_start_seconds", "deploy_drain_seconds"):
+        value = profile.get(name, 0)
+        if not str(value).isdigit() or not str(lease).isdigit() or int(value) > int(lease) // 2:
+            yield Finding(name, f"is {value}.", f"Give it whole seconds, at most half of deploy_lease_seconds ({lease}).")
 
 
 def _required(profile: Profile) -> t.Iterable[Finding]:
@@ -256,4 +301,4 @@ def _evidence_between(profile: Profile) -> t.Iterable[Finding]:
         yield Finding("deploy_evidence", error.message, error.remedy.en)
 
 
-__all__ = ("PLACEHOLDER", "Finding", "findings")
+__all__ = ("PLACEHOLDER", "Finding", "findings", "taking_part")

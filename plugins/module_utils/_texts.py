@@ -195,6 +195,17 @@ def _gate_reason(gate: t.Mapping[str, t.Any], language: str) -> str:
     return say(language, f"{label}: at worst {worst}, since {since}", f"{label}: no pior caso {worst}, desde {since}")
 
 
+def lost_primary(problem: str, language: str) -> str:
+    """What an operator reads when the host that holds journal and lock is gone in the middle of a run."""
+    return say(
+        language,
+        f"✖ {problem}\n   It holds lock and journal, so this run ends here without an outcome. What it has armed puts itself back when its lease\n"
+        "   runs out. Once the host answers, deploy again: that run takes over without force, finishes or goes back.",
+        f"✖ {problem}\n   Ele guarda a trava e o diário, por isso esta execução termina aqui sem resultado. O que ela armou se desfaz quando o prazo\n"
+        "   acaba. Quando o host responder, faça o deploy de novo: essa execução assume sem force, conclui ou volta.",
+    )
+
+
 __all__ = (
     "KNOWN_PHASES",
     "LANGUAGES",
@@ -205,6 +216,7 @@ __all__ = (
     "format_size",
     "format_time",
     "line",
+    "lost_primary",
     "mark",
     "outcome_line",
     "outcome_sentence",

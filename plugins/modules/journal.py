@@ -38,15 +38,24 @@ options:
     description: The phase that begins now, or right after O(record). Empty where none does.
     type: str
     default: ''
+  gate:
+    description: Instead of a phase to enter, the phase of which every one of O(hosts) must have reported ok before the next batch begins.
+    type: str
+    default: ''
   hosts:
-    description: For a record of kind verdict, the hosts that must have reported ok.
+    description: For a record of kind verdict, and for O(gate), the hosts that must have reported ok.
     type: list
     elements: str
     default: []
   lease_seconds:
-    description: Renew the run's lease lock by this many seconds in the same call. 0 leaves it alone.
+    description: Renew the run's lease lock, and its timers on this host, by this many seconds in the same call. 0 leaves them alone.
     type: int
     default: 0
+  renew_on:
+    description: Other hosts on which the run's timers are renewed too, while the maintenance of this run is on.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -68,7 +77,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 wanted:
-  description: Whether the phase to enter is to be done. False where none is named, once the run has failed, and once preflight has found nothing to do.
+  description:
+    - Whether the phase to enter is to be done. False where none is named, once the run has failed, and once preflight has found nothing to do.
+    - With O(gate), whether the next batch may begin.
   returned: always
   type: bool
 record:
@@ -137,8 +148,10 @@ SPEC = ArgumentSpec(
         "run_id": {"type": "str", "default": ""},
         "record": {"type": "dict"},
         "enter": {"type": "str", "default": ""},
+        "gate": {"type": "str", "default": ""},
         "hosts": {"type": "list", "elements": "str", "default": []},
         "lease_seconds": {"type": "int", "default": 0},
+        "renew_on": {"type": "list", "elements": "str", "default": []},
     }
 )
 
@@ -146,7 +159,8 @@ SPEC = ArgumentSpec(
 def main() -> None:
     """Run the module."""
     module = SPEC.create_module()
-    options = dict(module.params)
+    # Other hosts are the action plugin's business.
+    options = {name: value for name, value in module.params.items() if name != "renew_on"}
     call = _journal_call.Call(**{**options, "state_dir": Path(options["state_dir"])}, write=not module.check_mode)
     try:
         result = _journal_call.run(call)

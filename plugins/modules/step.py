@@ -47,7 +47,9 @@ options:
     type: bool
     default: true
   lease:
-    description: The lease to renew, as C({state_dir, run_id, seconds}).
+    description:
+      - The lease to renew, as C({state_dir, run_id, seconds}), with the run's timers on this host.
+      - C(others) in it names more hosts whose timers are renewed.
     type: dict
     default: {}
 notes:

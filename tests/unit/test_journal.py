@@ -195,6 +195,12 @@ def test_verdict_keeps_a_failure_that_was_reported() -> None:
     assert (found["status"], found["problem"], found["remedy"]) == ("failed", "a: no health; b: failed", {"en": "look"})
 
 
+def test_a_batch_that_never_began_is_not_blamed() -> None:
+    records = [intent("switch"), acknowledged("switch", "a"), acknowledged("switch", "b", "failed", problem="b cannot be reached", remedy={"en": "look"})]
+    found = _journal.verdict(records, "switch", ["a", "b", "c"])
+    assert (found["status"], found["problem"], found["remedy"]) == ("failed", "b: b cannot be reached", {"en": "look"})
+
+
 def test_verdict_counts_only_after_the_last_intent_and_its_own_phase() -> None:
     records = [intent("switch"), acknowledged("switch", "a"), intent("switch"), acknowledged("stage", "a")]
     assert _journal.verdict(records, "switch", ["a"])["status"] == "failed"
@@ -292,6 +298,20 @@ def test_a_verdict_names_its_host_and_lasts_since_the_intent(tmp_path: Path) -> 
     judged = call(tmp_path, {"kind": "verdict", "phase": "switch", "host": "db1"}, seconds=4, hosts=["a"])
     assert (judged["record"]["status"], judged["record"]["host"], judged["seconds"]) == ("ok", "db1", 4)
     assert call(tmp_path, {"kind": "verdict", "phase": "switch"}, hosts=["a", "b"])["run"]["failed_phase"] == "switch"
+
+
+def test_a_gate_opens_for_hosts_that_have_said_so(tmp_path: Path) -> None:
+    def gate(*hosts: str) -> bool:
+        answer = call(tmp_path, gate="switch", hosts=list(hosts))
+        assert answer["record"] == {}
+        return bool(answer["wanted"])
+
+    call(tmp_path, enter="switch")
+    assert not gate("a")
+    call(tmp_path, acknowledged("switch", "a"))
+    assert gate("a") and not gate("a", "b")
+    call(tmp_path, {"kind": "request", "what": "roll back"})
+    assert not gate("a")
 
 
 def test_check_mode_writes_nothing(tmp_path: Path) -> None:

@@ -134,6 +134,13 @@ CASES: list[tuple[dict[str, t.Any], str]] = [
         {"deploy_watch": {"for": "5s", "gates": [{"metric": "db_deadlocks_delta", "op": "<=", "value": 0, "for": "6s"}]}},
         "deploy_watch: gates[0].for is longer than the watch",
     ),
+    # batches and waits
+    ({"deploy_batches": "50%"}, 'deploy_batches: is not a list of sizes. Give it the form [1, "50%"]'),
+    ({"deploy_batches": []}, "deploy_batches: is not a list of sizes."),
+    ({"deploy_batches": [1, "half"]}, "deploy_batches: has 'half'. Give it the form"),
+    ({"deploy_drain_seconds": 61}, "deploy_drain_seconds: is 61. Give it whole seconds, at most half of deploy_lease_seconds (120)."),
+    ({"deploy_start_seconds": 30, "deploy_lease_seconds": 50}, "deploy_start_seconds: is 30. Give it whole seconds, at most half of"),
+    ({"deploy_start_seconds": "long"}, "deploy_start_seconds: is long."),
     # evidence
     ({"deploy_evidence": "x"}, "deploy_evidence: is not a dictionary."),
     ({"deploy_evidence": {"from": "demo"}}, "deploy_evidence.key: is missing. Give staging and production the same"),
@@ -170,6 +177,25 @@ def test_each_kind_of_finding(change: dict[str, t.Any], message: str) -> None:
 def test_groups(groups: dict[str, list[str]], message: str) -> None:
     (finding,) = found(groups)
     assert finding.startswith(message)
+
+
+FLEET = {"primary": ["db1"], "app": ["a", "b"], "proxy": ["p1", "p2"]}
+
+
+def test_a_part_of_the_hosts() -> None:
+    assert _plan.taking_part(FLEET) == FLEET
+    limited = {**FLEET, "deploy_limited": ["a", "db1", "p1", "p2"]}
+    assert _plan.taking_part(limited) == {**FLEET, "app": ["a"]}
+    assert found(limited) == []
+    free = {"web": {"command": "x", "ports": [], "health": {"path": "/"}}}
+    assert found(limited, deploy_processes=free) == [
+        "deploy_processes.web.ports: is [], so the ports of a host that is left out are not known. Name two ports."
+    ]
+    assert found({**FLEET, "deploy_limited": [*FLEET["app"], *FLEET["proxy"], "db1"]}, deploy_processes=free) == []
+    assert found({**FLEET, "deploy_limited": ["a", "p1"]}) == [
+        "--limit: leaves out p2 of the group proxy. Only hosts of app may be left out: the others are needed in every run.",
+        "--limit: leaves out db1 of the group primary. Only hosts of app may be left out: the others are needed in every run.",
+    ]
 
 
 def test_all_at_once_and_each_option_blamed_once() -> None:
@@ -335,6 +361,7 @@ def test_a_plan(site: Site) -> None:
         "release day",
     )
     assert first["hosts"] == {"app": ["app1"], "proxy": ["app1"], "primary": ["db1"]}
+    assert first["batches"] == [["app1"]]
     assert first["build_dir"] == str(site.directory / "build" / "calendar-api")
     assert first["controller"]["pid"] > 0 and first["controller"] == again["controller"]
     assert again["release"] == first["release"]

@@ -18,7 +18,17 @@ HOSTS: dict[str, dict[str, t.Any]] = {
 
 
 def test_all_are_filters() -> None:
-    assert set(profile.FilterModule().filters()) == {"environment_file", "health_checks", "pick", "rollback_target", "token_evidence", "upstreams"}
+    assert set(profile.FilterModule().filters()) == {
+        "batch_sizes",
+        "before_batch",
+        "environment_file",
+        "health_checks",
+        "pick",
+        "rollback_target",
+        "serving",
+        "token_evidence",
+        "upstreams",
+    }
 
 
 def test_environment_file() -> None:
@@ -53,6 +63,25 @@ def test_upstreams() -> None:
 def test_what_this_run_has_found_goes_before_what_was_staged() -> None:
     both = {"app1": {"stage_slots": {"ports": {"web": [1, 2]}}, "switch_plan": {"ports": {"web": [3, 4]}}}}
     assert profile.upstreams(["app1"], both, {})[0]["ports"] == {"blue": 3, "green": 4}
+
+
+def test_a_host_that_takes_no_part_has_the_ports_of_its_profile() -> None:
+    away = {"app1": {"stage_slots": {"failed": True}, "deploy_processes": {"worker": {"command": "rq"}, "web": {"ports": [8001, 8002]}}}}
+    assert profile.upstreams(["app1"], away, {})[0]["ports"] == {"blue": 8001, "green": 8002}
+
+
+def test_what_serves_and_what_nobody_knows() -> None:
+    looked = {"rollback_looked": True, "switch_plan": {"processes": [{"live_release": "r2"}, {"live_release": ""}]}}
+    stale = {"rollback_looked": False, "switch_plan": {"processes": [{"live_release": "r1"}]}}
+    assert profile.serving(["a", "b"], {"a": looked, "b": looked}) == ["r2"]
+    assert profile.serving(["a", "b", "c"], {"a": looked, "b": stale, "c": {}}) == ["r2", "unknown"]
+
+
+def test_batches_become_the_serial_of_a_play() -> None:
+    assert profile.batch_sizes({"app": ["a", "b", "c"], "deploy_batch_001": ["b", "c"], "deploy_batch_000": ["a"]}) == [1, 2]
+    assert profile.batch_sizes({"app": ["a", "b"]}) == [1]
+    assert profile.before_batch([["a"], ["b", "c"], ["d"]], "c") == ["a"]
+    assert profile.before_batch([["a"], ["b", "c"], ["d"]], "d") == ["a", "b", "c"]
 
 
 def test_pick() -> None:
