@@ -61,7 +61,8 @@ class OnHost(ActionBase):
 
     def _own_connection(self, variables: Variables) -> t.Any:  # noqa: ANN401 - a connection of any plugin
         """A connection with the options that *variables* give, as Ansible's executor makes one for a task."""
-        name = self._variable(variables, "ansible_connection", self._task.connection or constants.config.get_config_value("DEFAULT_TRANSPORT"))
+        # Not the task's: from ansible-core 2.21 on that is what its own host has. Known by its short name, or its options are not found.
+        name = str(self._variable(variables, "ansible_connection", constants.config.get_config_value("DEFAULT_TRANSPORT"))).removeprefix("ansible.builtin.")
         connection = connection_loader.get(name, self._play_context, task_uuid=self._task._uuid, ansible_playbook_pid=str(os.getppid()))
         # A task's own timeout and retries are not those of a connection.
         keys = {**self._task.dump_attrs(), "timeout": self._play_context.timeout}

@@ -15,11 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from .pythons import VERSIONS, programs
+
 ROOT = Path(__file__).resolve().parents[2]
-BIN = ROOT / "tests" / "bin"
-HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
-PYTHONS = dict(line.split(" ", 1) for line in subprocess.run([BIN / "find-pythons"], capture_output=True, text=True, check=True).stdout.splitlines())
-VERSIONS = sorted({HERE, *PYTHONS})
 PLAYBOOK = """
 - hosts: localhost
   connection: local
@@ -60,15 +58,8 @@ class Ansible:
 
 @pytest.fixture(scope="module", params=VERSIONS)
 def ansible(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ansible:
-    """The tests' own environment, and one with the pins for each other Python; those stay in the cache."""
-    home = tmp_path_factory.mktemp("ansible-home")
-    version: str = request.param
-    if version == HERE:
-        return Ansible(Path(sys.executable).parent, home)
-    cache = subprocess.run([BIN / "cache-directory"], capture_output=True, text=True, check=True).stdout.strip()
-    environment = Path(cache) / f"venv-{version}"
-    subprocess.run([BIN / "make-venv", environment, "runtime"], env={**os.environ, "PYTHON": PYTHONS[version]}, check=True)
-    return Ansible(environment / "bin", home)
+    """The programs of each version."""
+    return Ansible(programs(request.param), tmp_path_factory.mktemp("ansible-home"))
 
 
 @pytest.fixture(scope="module")
