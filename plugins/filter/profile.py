@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import time
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.lastro.deploy.plugins.module_utils import _batches, _environment_file
+from ansible_collections.lastro.deploy.plugins.module_utils import _batches, _environment_file, _log_errors
 
 TOKEN_FIGURES = ("total", "encrypted", "already", "verified", "clear_left", "null_rows", "conflicts", "seconds", "guard_trigger")
 
@@ -70,6 +71,11 @@ def before_batch(batches: t.Sequence[t.Sequence[str]], host: str) -> list[str]:
     return _batches.hosts_before(batches, host)
 
 
+def judge_log_errors(count: int, gates: t.Sequence[t.Mapping[str, t.Any]], host: str) -> dict[str, t.Any]:
+    """What a host's new lines of errors mean for the gates on C(log_errors)."""
+    return _log_errors.judged(count, gates, host, time.time())
+
+
 def pick(result: t.Mapping[str, t.Any], *names: str) -> dict[str, t.Any]:
     """The named values of a module's result, those that it has."""
     return {name: result[name] for name in names if name in result}
@@ -105,6 +111,11 @@ def serving(hosts: t.Sequence[str], host_variables: t.Mapping[str, t.Any]) -> li
     return [release for release in found if release]
 
 
+def watches_logs(watch: t.Mapping[str, t.Any]) -> bool:
+    """Whether a gate of the watch is on what the application hosts log."""
+    return any(gate.get("metric") == _log_errors.METRIC for gate in watch.get("gates") or ())
+
+
 class FilterModule:
     """The collection's filters on profiles."""
 
@@ -115,10 +126,12 @@ class FilterModule:
             before_batch,
             environment_file,
             health_checks,
+            judge_log_errors,
             pick,
             rollback_target,
             serving,
             token_evidence,
             upstreams,
+            watches_logs,
         )
         return {function.__name__: function for function in functions}

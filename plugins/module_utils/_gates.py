@@ -53,6 +53,7 @@ METRICS: dict[str, Metric] = {
     "probe_failures": Metric("count", ("probes",)),
     "db_connection_use": Metric("ratio", ("database",)),
     "db_deadlocks_delta": Metric("count", ("database",)),
+    "log_errors": Metric("count", ("logs",)),
 }
 
 

@@ -171,12 +171,13 @@ def verdict(records: t.Sequence[Record], phase: str, hosts: t.Sequence[str]) -> 
     """
     start = max((index for index, record in enumerate(records) if record.get("kind") == "intent" and record.get("phase") == phase), default=0)
     results: dict[str, Record] = {}
-    for record in records[start:]:
-        if record.get("kind") == "acknowledged" and record.get("phase") == phase and results.get(record["host"], {}).get("status") != "failed":
-            results[record["host"]] = record
     evidence: dict[str, t.Any] = {"hosts": list(hosts)}
-    for record in results.values():
-        evidence = _merge(evidence, record.get("evidence", {}))
+    for record in records[start:]:
+        if record.get("kind") == "acknowledged" and record.get("phase") == phase:
+            # A host may report several parts; a failure stays one.
+            evidence = _merge(evidence, record.get("evidence", {}))
+            if results.get(record["host"], {}).get("status") != "failed":
+                results[record["host"]] = record
     bad = [host for host in hosts if results.get(host, {}).get("status") not in ("ok", "skipped")]
     if bad:
         said = [host for host in bad if host in results]
@@ -196,6 +197,8 @@ def _merge(one: dict[str, t.Any], other: dict[str, t.Any]) -> dict[str, t.Any]:
             merged[key] = known + value
         elif key == "nothing_to_do":
             merged[key] = bool(known or value)
+        elif isinstance(known, dict) and isinstance(value, dict):
+            merged[key] = {**known, **value}
         elif isinstance(known, list) and isinstance(value, list):
             merged[key] = known + [item for item in value if item not in known]
         else:

@@ -278,7 +278,7 @@ def _watch(profile: Profile) -> t.Iterable[Finding]:
     try:
         duration, _interval = parse_times(watch.get("for", "5m"), watch.get("interval", "5s"), duration_option="for")
         if gates:
-            parse_gates(gates, sources=[*sources, "database"], duration=duration)
+            parse_gates(gates, sources=[*sources, "database", "logs"], duration=duration)
     except LastroError as error:
         yield Finding("deploy_watch", error.message, error.remedy.en)
 

@@ -230,6 +230,11 @@ def programs(app: str, processes: t.Iterable[str], states: t.Mapping[str, str], 
     return found
 
 
+def programs_of(headers: t.Iterable[t.Mapping[str, t.Any]], release: str) -> list[str]:
+    """The programs of a release, from what the process manager's files say of themselves."""
+    return [program_name(header["app"], header["process"], header["slot"]) for header in headers if header["release"] == release]
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """A file, or (*content* None) a directory, as it is or as it shall be."""

@@ -16,10 +16,11 @@ import shlex
 import typing as t
 from pathlib import Path
 
-from . import _process
+from . import _log_errors, _process
 from ._argspec import ArgumentSpec, Options
 from ._errors import LastroError, Text
 from ._process import Diff, Entry, Finished, Machine, Process, one_line
+from ._slots import SLOTS
 
 COMMENT = ";"
 POLL_SECONDS = 0.1
@@ -364,10 +365,20 @@ def run(options: t.Mapping[str, t.Any], machine: Machine, *, write: bool) -> Res
 
 
 def info(options: t.Mapping[str, t.Any], machine: Machine) -> Result:
-    """{programs}: the result of the module C(supervisor_info). Raises LastroError."""
+    """{programs, log_positions, log_errors}: the result of the module C(supervisor_info). Raises LastroError."""
     server = server_from(options)
     states = {program: state_of(line) for program, line in Control(server.ctl, machine).lines().items()}
-    return {"programs": _process.programs(options["app"], options["processes"], states, _process.headers(server.config_dir, options["app"], ".conf", COMMENT))}
+    described = _process.headers(server.config_dir, options["app"], ".conf", COMMENT)
+    app, after = options["app"], options["errors_after"]
+    programs = [_process.program_name(app, name, slot) for name in options["processes"] for slot in SLOTS]
+    logs = {program: server.log_dir / f"{program}.log" for program in programs}
+    pattern = _log_errors.compiled(options["error_pattern"])
+    counted = [program for program in _process.programs_of(described, options["errors_of"]) if after is not None and program in logs]
+    return {
+        "programs": _process.programs(app, options["processes"], states, described),
+        "log_positions": {program: _log_errors.position(log) for program, log in logs.items()},
+        "log_errors": sum(_log_errors.count_after(logs[program], after.get(program, {}), pattern) for program in counted),
+    }
 
 
 __all__ = ("Plan", "Server", "argument_spec", "info", "program_text", "run", "server_argument_spec", "timer_text")

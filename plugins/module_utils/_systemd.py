@@ -19,7 +19,7 @@ import sys
 import typing as t
 from pathlib import Path
 
-from . import _process
+from . import _log_errors, _process
 from ._argspec import ArgumentSpec, Options
 from ._errors import LastroError, Text
 from ._files import fsync_directory, writing
@@ -152,6 +152,25 @@ class Control:
         self.machine.run(("journalctl", "--sync"))
         asked = ("journalctl", f"--unit={program}.service", f"--since=@{int(since)}", f"--lines={LOG_LINES}", "--output=cat", "--quiet", "--no-pager")
         return self.machine.run(asked).output
+
+    def errors(self, programs: t.Sequence[str], since: float, pattern: re.Pattern[str]) -> int:
+        """The lines that units wrote since then and that match. Raises LastroError where the journal cannot be read: no data is no zero."""
+        if not programs:
+            return 0
+        self.machine.run(("journalctl", "--sync"))
+        units = [f"--unit={program}.service" for program in programs]
+        # The journal finds them itself (a noisy log is no burden here); exit status 1 means that it found none.
+        grep = (f"--grep={pattern.pattern}", "--case-sensitive=true")
+        finished = self.machine.run(("journalctl", *units, f"--since=@{int(since)}", *grep, "--output=cat", "--quiet", "--no-pager"))
+        if finished.code not in (0, 1):
+            raise LastroError(
+                f"journalctl cannot look for errors: {one_line(finished.output) or f'exit status {finished.code}'}.",
+                remedy=Text(
+                    en="Let the deploying user read the journal (ansible_become=true, or the group systemd-journal).",
+                    pt_BR="Permita que o usuário do deploy leia o journal (ansible_become=true, ou o grupo systemd-journal).",
+                ),
+            )
+        return sum(1 for line in finished.output.splitlines() if pattern.search(line))
 
     def enable(self, program: str, *, wanted: bool) -> None:
         """Have a unit start at boot, or not. systemctl would load every unit anew after it. Raises LastroError."""
@@ -313,13 +332,20 @@ def run(options: t.Mapping[str, t.Any], machine: Machine, *, write: bool, units:
 
 
 def info(options: t.Mapping[str, t.Any], machine: Machine, *, units: Path = UNITS) -> Result:
-    """{programs}: the result of the module C(systemd_info). Raises LastroError."""
+    """{programs, log_positions, log_errors}: the result of the module C(systemd_info). Raises LastroError."""
     app, processes = options["app"], options["processes"]
     described = _process.headers(units, app, ".service", COMMENT)
     named = {_process.program_name(app, name, slot) for name in processes for slot in SLOTS}
     named |= {_process.program_name(app, header["process"], header["slot"]) for header in described}
-    states = {program: seen.state for program, seen in Control(units, machine).look(*sorted(named)).items() if seen.state}
-    return {"programs": _process.programs(app, processes, states, described)}
+    control = Control(units, machine)
+    states = {program: seen.state for program, seen in control.look(*sorted(named)).items() if seen.state}
+    after, pattern = options["errors_after"], _log_errors.compiled(options["error_pattern"])
+    counted = _process.programs_of(described, options["errors_of"]) if after is not None else []
+    return {
+        "programs": _process.programs(app, processes, states, described),
+        "log_positions": {"since": machine.world.clock()},
+        "log_errors": control.errors(counted, after["since"], pattern) if counted else 0,
+    }
 
 
 __all__ = ("UNITS", "Plan", "argument_spec", "info", "run")

@@ -10,7 +10,7 @@ module: supervisor_info
 short_description: Tell which releases run under supervisor
 description:
   - Reads what supervisor says of an application's programs and what M(lastro.deploy.supervisor) wrote into their files. It writes nothing.
-extends_documentation_fragment: [lastro.deploy.attributes.info, lastro.deploy.supervisor]
+extends_documentation_fragment: [lastro.deploy.attributes.info, lastro.deploy.log_errors, lastro.deploy.supervisor]
 author:
   - lastro.deploy contributors (@lastro)
 options:
@@ -19,6 +19,9 @@ options:
     type: list
     elements: str
     default: []
+  state_dir:
+    description: The application's state directory, below which the logs are where O(server) names no directory for them.
+    type: path
 """
 
 EXAMPLES = r"""
@@ -37,14 +40,23 @@ programs:
   returned: success
   type: dict
   sample: {web-blue: {state: RUNNING, release: r2-3f9c2e1, port: 8001}}
+log_positions:
+  description: Up to where the logs are old now; for O(errors_after) of a later call.
+  returned: success
+  type: dict
+log_errors:
+  description: With O(errors_after), the new lines that tell of an error.
+  returned: success
+  type: int
 """
 
-from ansible_collections.lastro.deploy.plugins.module_utils import _supervisor
+from ansible_collections.lastro.deploy.plugins.module_utils import _log_errors, _supervisor
 from ansible_collections.lastro.deploy.plugins.module_utils._argspec import ArgumentSpec
 from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
 from ansible_collections.lastro.deploy.plugins.module_utils._process import this_machine
 
-SPEC = ArgumentSpec({"processes": {"type": "list", "elements": "str", "default": []}}).merge(_supervisor.server_argument_spec())
+OWN = ArgumentSpec({"processes": {"type": "list", "elements": "str", "default": []}, "state_dir": {"type": "path"}})
+SPEC = OWN.merge(_supervisor.server_argument_spec()).merge(_log_errors.argument_spec())
 
 
 def main() -> None:

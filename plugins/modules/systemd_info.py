@@ -10,7 +10,7 @@ module: systemd_info
 short_description: Tell which releases run under systemd
 description:
   - Reads what systemd says of an application's units and what M(lastro.deploy.systemd) wrote into their files. It writes nothing.
-extends_documentation_fragment: [lastro.deploy.attributes.info]
+extends_documentation_fragment: [lastro.deploy.attributes.info, lastro.deploy.log_errors]
 author:
   - lastro.deploy contributors (@lastro)
 options:
@@ -42,14 +42,23 @@ programs:
   returned: success
   type: dict
   sample: {web-blue: {state: RUNNING, release: r2-3f9c2e1, port: 8001}}
+log_positions:
+  description: Up to where the logs are old now; for O(errors_after) of a later call.
+  returned: success
+  type: dict
+log_errors:
+  description: With O(errors_after), the new lines that tell of an error.
+  returned: success
+  type: int
 """
 
-from ansible_collections.lastro.deploy.plugins.module_utils import _systemd
+from ansible_collections.lastro.deploy.plugins.module_utils import _log_errors, _systemd
 from ansible_collections.lastro.deploy.plugins.module_utils._argspec import ArgumentSpec
 from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
 from ansible_collections.lastro.deploy.plugins.module_utils._process import this_machine
 
-SPEC = ArgumentSpec({"app": {"type": "str", "required": True}, "processes": {"type": "list", "elements": "str", "default": []}})
+OWN = ArgumentSpec({"app": {"type": "str", "required": True}, "processes": {"type": "list", "elements": "str", "default": []}})
+SPEC = OWN.merge(_log_errors.argument_spec())
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, lastro.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a user's own tasks may ask of a run: each topic does what it says and no more."""
+"""What a user's own tasks and logs may ask of a run: each topic, and each gate on the log, does what it says and no more."""
 
 from __future__ import annotations
 
@@ -56,6 +56,28 @@ def test_a_hook_asks_for_a_rollback(world: World) -> None:
     entered = [record["phase"] for record in journal(world) if record["kind"] == "intent"]
     assert "smoke" in entered and "rollback" in entered and "watch" not in entered
     assert [record["what"] for record in journal(world) if record["kind"] == "request"] == ["roll back"]
+
+
+def test_new_errors_in_the_log_end_the_watch(world: World) -> None:
+    watch = {
+        "for": "4s",
+        "interval": "50ms",
+        # r3 answers 500 from its 30th request on, and logs each; no gate is on the answers.
+        "probes": [{"url": f"{world.state['url']}/api/schedule?day=2026-01-01"}],
+        "gates": [
+            {"metric": "requests", "op": ">=", "value": 0, "on_breach": "warn"},
+            {"name": "the log", "metric": "log_errors", "op": "<=", "value": 0},
+        ],
+    }
+    command = deploy(world, "r3", "-e", variables_file(world, {"deploy_watch": watch}))
+    assert command.code != 0
+    assert outcome(world) == "rolled_back", command.output
+    verdict = next(record for record in journal(world) if record["kind"] == "verdict" and record["phase"] == "watch")
+    assert verdict["status"] == "failed"
+    counted = verdict["evidence"]["log_errors"]["demo"]
+    assert counted > 0
+    assert f"demo: {counted} new error lines in the application's log since the switch (promised <= 0)" in command.output
+    assert [gate["verdict"] for gate in verdict["evidence"]["gates"]] == ["pass", "fail"]
 
 
 def test_a_hook_leaves_maintenance_and_one_reloads_the_proxy(world: World) -> None:

@@ -165,6 +165,11 @@ class Module:
         answer = self._call(supervisor_info, processes=["web", "worker"])
         return t.cast(Answer, answer.get("programs", answer))
 
+    def errors(self, release: str, after: object = None) -> tuple[int, Answer]:
+        """The new lines of errors of a release, and where its logs end now."""
+        answer = self._call(supervisor_info, processes=["web"], state_dir=str(self.lab.state), errors_of=release, **({"errors_after": after} if after else {}))
+        return int(str(answer["log_errors"])), t.cast(Answer, answer["log_positions"])
+
     def _call(self, module: types.ModuleType, **options: object) -> Answer:
         return self.call_module(module, app="calendar-api", server=self.server, **options)
 
@@ -258,6 +263,21 @@ def test_another_release_in_the_same_slot_takes_its_place(lab: Lab, module: Modu
     assert not listens(ports[0])
     module.stop()
     assert lab.programs() == []
+
+
+def test_new_lines_of_errors_are_counted(lab: Lab, module: Module) -> None:
+    speaks = ["sh", "-c", "echo 2026-11-21 [7] [ERROR] one; echo INFO fine; echo CRITICAL: two >&2; exec sleep 600"]
+    module.start(free_port(), slot="green", release="r3", command=speaks)
+    log = lab.state / "log" / "calendar-api-web-green.log"
+    wait_until(lambda: "two" in log.read_text(encoding="utf-8"), seconds=10, what="the first lines")
+    counted, now = module.errors("r3")
+    assert counted == 0  # nothing to begin from
+    module.start(free_port(), slot="green", release="r2", command=speaks)
+    wait_until(lambda: module.errors("r2", now)[0] == 2, seconds=10, what="the lines of the second release")
+    # Of another release, and with a place that is later, there are none.
+    assert module.errors("r3", now)[0] == 0
+    assert module.errors("r2", module.errors("r2")[1])[0] == 0
+    module.stop("green")
 
 
 def test_check_mode_says_what_would_change_and_changes_nothing(lab: Lab, module: Module, tmp_path: Path) -> None:

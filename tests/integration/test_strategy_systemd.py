@@ -272,6 +272,20 @@ def test_another_release_in_the_same_slot_takes_its_place(lab: Lab) -> None:
     lab.play(lab.stop())
 
 
+def test_new_lines_of_errors_are_counted(lab: Lab) -> None:
+    speaks = ["sh", "-c", "echo '2026-11-21 [7] [ERROR] one'; echo INFO fine; echo 'CRITICAL: two' >&2; exec sleep 600"]
+    errors = lab.strategy("errors", strategy_release="r2")
+    before = lab.play(lab.strategy("status"), lab.start(8001, speaks), errors, fact="strategy_log_errors")
+    wait_until(lambda: "two" in lab.host.run("journalctl", "--unit=calendar-api-web-blue", "--output=cat"), seconds=10, what="the lines")
+    assert int(str(before.facts)) <= 2
+    earlier = {"ansible.builtin.set_fact": {"strategy_log_positions": {"since": float(lab.host.sh("date +%s")) - 60}}}
+    assert int(str(lab.play(earlier, errors, fact="strategy_log_errors").facts)) == 2
+    assert int(str(lab.play(earlier, lab.strategy("errors", strategy_release="r3"), fact="strategy_log_errors").facts)) == 0
+    only_one = lab.strategy("errors", strategy_release="r2", strategy_error_pattern="CRITICAL")
+    assert int(str(lab.play(earlier, only_one, fact="strategy_log_errors").facts)) == 1
+    lab.play(lab.stop())
+
+
 def test_a_program_that_ends_at_once_is_told_and_not_tried_for_ever(lab: Lab) -> None:
     failed = lab.play(lab.start(8001, "service", release="r3"), fails=True, options=["-vvv"])
     assert "calendar-api-web-blue (r3) does not run: it ended with exit status 3." in failed.output

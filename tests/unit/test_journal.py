@@ -195,6 +195,19 @@ def test_verdict_keeps_a_failure_that_was_reported() -> None:
     assert (found["status"], found["problem"], found["remedy"]) == ("failed", "a: no health; b: failed", {"en": "look"})
 
 
+def test_a_host_may_report_several_parts() -> None:
+    gates = [{"name": "error_rate", "verdict": "pass"}, {"name": "log_errors app1", "verdict": "fail"}]
+    records = [
+        intent("watch"),
+        acknowledged("watch", "app1", evidence={"verdict": "pass", "gates": gates[:1]}),
+        acknowledged("watch", "app1", "failed", problem="3 lines", evidence={"verdict": "fail", "gates": gates[1:], "log_errors": {"app1": 3}}),
+        acknowledged("watch", "app2", evidence={"log_errors": {"app2": 0}}),
+    ]
+    found = _journal.verdict(records, "watch", ["app1", "app2"])
+    assert (found["status"], found["problem"]) == ("failed", "app1: 3 lines")
+    assert found["evidence"] == {"hosts": ["app1", "app2"], "verdict": "fail", "gates": gates, "log_errors": {"app1": 3, "app2": 0}}
+
+
 def test_a_batch_that_never_began_is_not_blamed() -> None:
     records = [intent("switch"), acknowledged("switch", "a"), acknowledged("switch", "b", "failed", problem="b cannot be reached", remedy={"en": "look"})]
     found = _journal.verdict(records, "switch", ["a", "b", "c"])

@@ -23,11 +23,13 @@ def test_all_are_filters() -> None:
         "before_batch",
         "environment_file",
         "health_checks",
+        "judge_log_errors",
         "pick",
         "rollback_target",
         "serving",
         "token_evidence",
         "upstreams",
+        "watches_logs",
     }
 
 

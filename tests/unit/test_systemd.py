@@ -244,6 +244,7 @@ def call(tmp_path: Path, units: Path) -> Call:
     base: dict[str, t.Any] = {"app": "a", "state_dir": str(tmp_path), "root": str(tmp_path), "process": "web", "slot": "blue", "release": "r2"}
     base |= {"port": 0, "command": "serve", "bind_address": "::1", "stop": None, "stop_seconds": 2, "user": None, "limits": None, "writable": []}
     base |= {"timer": "x", "run_id": "run-1", "seconds": 60, "revert": [], "dead_runs": [], "processes": ["web"]}
+    base |= {"errors_after": None, "errors_of": "", "error_pattern": "ERROR"}
 
     def run(state: str, fake: Fake, *, write: bool = True, **other: object) -> dict[str, t.Any]:
         options = {**base, "state": state, **other}
