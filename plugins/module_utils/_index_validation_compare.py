@@ -9,27 +9,12 @@ import dataclasses
 import re
 import typing as t
 
-_PLAIN = re.compile(r"[a-z_][a-z0-9_$]*\Z")
+from ._errors import Text
+from ._index_validation_contract import Column, Expected, parsed_column
 
-
-@dataclasses.dataclass(frozen=True)
-class Column:
-    """One column of an index as the catalog tells it; *name* is an expression's text where it is none."""
-
-    name: str
-    included: bool = False
-    descending: bool = False
-    nulls_first: bool = False
-    opclass: str = ""
-    opclass_options: str = ""
-    collation: str = ""
-
-    def words(self) -> str:
-        """The column as it would be written in CREATE INDEX."""
-        order = (" DESC" if self.descending else "") + ("" if self.nulls_first == self.descending else f" NULLS {'FIRST' if self.nulls_first else 'LAST'}")
-        collation = f" COLLATE {self.collation}" if self.collation else ""
-        options = f" ({self.opclass_options})" if self.opclass_options else ""
-        return self.name + collation + (f" {self.opclass}" if self.opclass else "") + options + order
+Differences = list[Text]
+Differs = t.Callable[["Index"], Differences]
+"""How an index differs from what is expected, in words; empty where it fits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,71 +35,34 @@ class Definition:
 
 
 @dataclasses.dataclass(frozen=True)
+class Leaf:
+    """The index of one partition that belongs to a partitioned index."""
+
+    index: str
+    schema: str
+    table: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Index:
-    """An index that the catalog has. *leaves* are the names of its partitions' indexes, *bad_leaves* how many are invalid or missing."""
+    """An index that the catalog has.
+
+    *building* is the phase of a build that runs, *leaves* are the indexes of a partitioned one's partitions, *uncovered* the partitions
+    (schema.table) that have no valid index of it, *constraint* and *constraint_kind* (one of CONSTRAINTS) what it backs.
+    """
 
     name: str
     definition: Definition
     text: str
     valid: bool = True
-    building: bool = False
+    ready: bool = True
+    live: bool = True
+    building: str = ""
     constraint: str = ""
-    leaves: tuple[str, ...] = ()
-    bad_leaves: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Expected:
-    """One entry of the contract, as the user wrote it."""
-
-    schema: str
-    table: str
-    columns: tuple[str, ...]
-    name: str = ""
-    unique: bool = False
-    where: str = ""
-    method: str = "btree"
-    match: str = "exact"
-
-    @property
-    def label(self) -> str:
-        """What messages call it."""
-        return self.name or f"{self.table}({', '.join(self.columns)})"
-
-    @property
-    def relation(self) -> str:
-        """The table, quoted where needed."""
-        return f"{quoted(self.schema)}.{quoted(self.table)}"
-
-    @property
-    def tail(self) -> str:
-        """The text after USING."""
-        return f"{self.method} ({', '.join(self.columns)})" + (f" WHERE ({self.where})" if self.where else "")
-
-    def create(self, name: str = "") -> str:
-        """The SQL that makes it without blocking writers, under *name*."""
-        title = f" {quoted(name)}" if name else ""
-        return f"CREATE {'UNIQUE ' if self.unique else ''}INDEX CONCURRENTLY{title} ON {self.relation} USING {self.tail};"
-
-
-@dataclasses.dataclass(frozen=True)
-class IndexFinding:
-    """What is wrong with one entry; *remedy* is SQL (or an SQL comment where no statement helps)."""
-
-    index: str
-    expected: str
-    actual: str
-    difference: str
-    remedy: str
-
-    def as_result(self) -> dict[str, str]:
-        """The finding as a return value."""
-        return dataclasses.asdict(self)
-
-
-def quoted(name: str) -> str:
-    """An identifier for SQL, with quotes where it needs them."""
-    return name if _PLAIN.match(name) else '"' + name.replace('"', '""') + '"'
+    constraint_kind: str = "none"
+    partitioned: bool = False
+    leaves: tuple[Leaf, ...] = ()
+    uncovered: tuple[str, ...] = ()
 
 
 def and_terms(predicate: str) -> frozenset[str]:
@@ -168,155 +116,117 @@ def normalised(text: str) -> str:
     return "".join(plain)
 
 
-def differences(expected: Definition, actual: Definition, match: str) -> list[str]:
+def differences(expected: Definition, actual: Definition, match: str) -> Differences:
     """How *actual* differs from *expected*, in words; empty where it fits. With *match* prefix its first key columns must fit."""
-    found: list[str] = []
-    if expected.method != actual.method:
-        found.append(f"method: expected {expected.method}, found {actual.method}")
-    if match == "exact" and expected.unique != actual.unique:
-        found.append(f"unique: expected {_yes(expected.unique)}, found {_yes(actual.unique)}")
-    if match == "exact" and expected.nulls_not_distinct != actual.nulls_not_distinct:
-        found.append(f"nulls not distinct: expected {_yes(expected.nulls_not_distinct)}, found {_yes(actual.nulls_not_distinct)}")
+    prefix = match == "prefix"
+    found = _plain_differences(expected.method, None if prefix else expected.unique, None if prefix else expected.nulls_not_distinct, actual)
     found += _column_differences(expected, actual, match)
-    fitting = expected.terms == actual.terms or (match == "prefix" and not actual.terms)
-    if not fitting:
-        found.append(f"predicate: expected {_terms(expected.terms)}, found {_terms(actual.terms)}")
+    if not (expected.terms == actual.terms or (prefix and not actual.terms)):
+        found.append(_differs("predicate", "predicado", _terms(expected.terms), _terms(actual.terms)))
     return found
 
 
 def plainly_fits(expected: Expected, index: Index) -> bool:
-    """Whether *index* fits without a doubt: plain columns, no predicate, nothing special. False says nothing."""
+    """Whether *index* fits as a catalog row, without PostgreSQL's help: the same names, words and texts. False says nothing."""
     actual = index.definition
-    if expected.where or actual.terms or expected.method != actual.method or not all(map(_PLAIN.match, expected.columns)):
+    prefix = expected.match == "prefix"
+    terms = and_terms(expected.where)
+    if expected.method != actual.method or not (terms == actual.terms or (prefix and not actual.terms)):
         return False
-    keys = tuple(column.words() for column in actual.keys)
-    if expected.match == "prefix":
-        return keys[: len(expected.columns)] == expected.columns
-    return keys == expected.columns and len(actual.columns) == len(keys) and expected.unique == actual.unique and not actual.nulls_not_distinct
+    keys = actual.keys[: len(expected.columns)] if prefix else actual.keys
+    if len(keys) != len(expected.columns) or not all(_same_column(text, key) for text, key in zip(expected.columns, keys)):  # noqa: B905
+        return False
+    if prefix:
+        return True
+    included = tuple(_bare(column.name) for column in actual.columns if column.included)
+    return (included, actual.unique, actual.nulls_not_distinct) == (expected.include, expected.unique, expected.nulls_not_distinct)
 
 
-def text_differences(expected: Expected, index: Index) -> list[str]:
+def _same_column(text: str, actual: Column) -> bool:
+    wanted = parsed_column(text)
+    if wanted and dataclasses.replace(wanted, name=_bare(wanted.name)) == dataclasses.replace(actual, name=_bare(actual.name)):
+        return True
+    return _unwrapped(text) == _unwrapped(actual.words()) and bool(text)
+
+
+def _bare(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
+
+
+def text_differences(expected: Expected, index: Index) -> Differences:
     """As ``differences``, but comparing the texts, for where PostgreSQL cannot be asked what the entry means."""
+    if plainly_fits(expected, index):
+        return []
     actual = index.definition
-    mine = [normalised(re.sub(r"\s+asc\s*\Z", "", column, flags=re.IGNORECASE)) for column in expected.columns]
+    mine = [normalised(parsed.words() if (parsed := parsed_column(column)) else column) for column in expected.columns]
     theirs = [normalised(column.words()) for column in actual.keys]
     prefix = expected.match == "prefix"
-    found: list[str] = []
-    if expected.method != actual.method:
-        found.append(f"method: expected {expected.method}, found {actual.method}")
-    if not prefix and expected.unique != actual.unique:
-        found.append(f"unique: expected {_yes(expected.unique)}, found {_yes(actual.unique)}")
-    if mine != (theirs[: len(mine)] if prefix else theirs) or (not prefix and len(actual.columns) > len(actual.keys)):
-        found.append(f"columns: expected ({', '.join(expected.columns)}), found {_columns(actual.columns)}")
-    wanted = {normalised(term) for term in and_terms(expected.where)}
-    if wanted != {normalised(term) for term in actual.terms} and not (prefix and not actual.terms):
-        found.append(f"predicate: expected {expected.where or 'none'}, found {_terms(actual.terms)}")
+    found = _plain_differences(expected.method, None if prefix else expected.unique, None if prefix else expected.nulls_not_distinct, actual)
+    included = tuple(_bare(column.name) for column in actual.columns if column.included)
+    if mine != (theirs[: len(mine)] if prefix else theirs) or not (prefix or included == expected.include):
+        wanted = f"({', '.join(expected.columns)})" + (f" INCLUDE ({', '.join(expected.include)})" if expected.include else "")
+        found.append(_differs("columns", "colunas", wanted, columns_text(actual.columns)))
+    if {normalised(term) for term in and_terms(expected.where)} != {normalised(term) for term in actual.terms} and not (prefix and not actual.terms):
+        found.append(_differs("predicate", "predicado", expected.where or NONE, _terms(actual.terms)))
     return found
 
 
-def _column_differences(expected: Definition, actual: Definition, match: str) -> list[str]:
+NONE = Text("none", "nenhum")
+
+
+def _differs(en: str, pt_br: str, expected: str | Text, found: str | Text) -> Text:
+    mine, theirs = (side if isinstance(side, Text) else Text(side, side) for side in (expected, found))
+    return Text(f"{en}: expected {mine.en}, found {theirs.en}", f"{pt_br}: esperado {mine.pt_BR}, encontrado {theirs.pt_BR}")
+
+
+def _plain_differences(method: str, unique: bool | None, nulls_not_distinct: bool | None, actual: Definition) -> Differences:
+    """Those of method, uniqueness and NULLs; None is not compared."""
+    found: Differences = []
+    if method != actual.method:
+        found.append(_differs("method", "método", method, actual.method))
+    if unique is not None and unique != actual.unique:
+        found.append(_differs("unique", "único", _yes(unique), _yes(actual.unique)))
+    if nulls_not_distinct is not None and nulls_not_distinct != actual.nulls_not_distinct:
+        found.append(_differs("nulls not distinct", "nulls not distinct", _yes(nulls_not_distinct), _yes(actual.nulls_not_distinct)))
+    return found
+
+
+def _column_differences(expected: Definition, actual: Definition, match: str) -> Differences:
     theirs = actual.keys[: len(expected.keys)] if match == "prefix" else actual.columns
     mine = expected.keys if match == "prefix" else expected.columns
     if mine == theirs:
         return []
     if len(mine) == len(theirs) and all(one.name == other.name and one.included == other.included for one, other in zip(mine, theirs)):  # noqa: B905
         pairs = [(one, other) for one, other in zip(mine, theirs) if one != other]  # noqa: B905
-        return [f"column {one.name}: expected {one.words()}, found {other.words()}" for one, other in pairs]
-    return [f"columns: expected {_columns(mine)}, found {_columns(actual.columns)}"]
+        return [_differs(f"column {one.name}", f"coluna {one.name}", one.words(), other.words()) for one, other in pairs]
+    return [_differs("columns", "colunas", columns_text(mine), columns_text(actual.columns))]
 
 
-def _columns(columns: t.Sequence[Column]) -> str:
+def columns_text(columns: t.Sequence[Column]) -> str:
+    """Columns as CREATE INDEX has them, in parentheses."""
     keys = ", ".join(column.words() for column in columns if not column.included)
     included = ", ".join(column.name for column in columns if column.included)
     return f"({keys})" + (f" INCLUDE ({included})" if included else "")
 
 
-def _terms(terms: t.AbstractSet[str]) -> str:
-    return " AND ".join(sorted(terms)) if terms else "none"
+def _terms(terms: t.AbstractSet[str]) -> str | Text:
+    return " AND ".join(sorted(terms)) if terms else NONE
 
 
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"
-
-
-Differs = t.Callable[[Index], "list[str]"]
-"""How an index differs from what is expected; empty where it fits."""
-
-
-def decide(expected: Expected, indexes: t.Sequence[Index], differs: Differs) -> tuple[Index | None, IndexFinding | None]:
-    """The index that fulfils *expected*, or the finding why none does."""
-    named = next((index for index in indexes if index.name == expected.name), None) if expected.name else None
-    if named:
-        problems = differs(named)
-        finding = _wrong(expected, named, problems) if problems else _unusable(expected, named)
-        return (None, finding) if finding else (named, None)
-    fitting = [index for index in indexes if not differs(index)]
-    usable = next((index for index in fitting if not _unusable(expected, index)), None)
-    if usable and not expected.name:
-        return usable, None
-    if usable:
-        return None, _other_name(expected, usable)
-    broken = next((_unusable(expected, index) for index in fitting), None) if not expected.name else None
-    return None, broken or missing(expected, _nearest(indexes, differs))
-
-
-def _nearest(indexes: t.Sequence[Index], differs: Differs) -> str:
-    found = [index for index in indexes if index.definition.keys]
-    return "" if not found else f"the table has {', '.join(sorted(index.name for index in found))}"
-
-
-def missing(expected: Expected, actual: str = "", difference: str = "missing", remedy: str = "") -> IndexFinding:
-    """The finding for an index that is not there."""
-    return IndexFinding(expected.label, described(expected), actual, difference, remedy or expected.create(expected.name))
-
-
-def described(expected: Expected) -> str:
-    """The entry as the statement that would make it."""
-    return expected.create(expected.name).replace(" CONCURRENTLY", "").rstrip(";")
-
-
-def _other_name(expected: Expected, index: Index) -> IndexFinding:
-    remedy = f"ALTER INDEX {quoted(expected.schema)}.{quoted(index.name)} RENAME TO {quoted(expected.name)};"
-    return IndexFinding(expected.label, described(expected), index.text, f"missing, but {index.name} has the same definition", remedy)
-
-
-def _wrong(expected: Expected, index: Index, problems: t.Sequence[str]) -> IndexFinding:
-    old, fresh = f"{quoted(expected.schema)}.{quoted(index.name)}", f"{index.name[:50]}_lastro_new"
-    if index.constraint:
-        remedy = f"-- {index.name} belongs to the constraint {index.constraint} of {expected.relation}: change that in a migration"
-    else:
-        rename = f"ALTER INDEX {quoted(expected.schema)}.{quoted(fresh)} RENAME TO {quoted(index.name)};"
-        remedy = f"{expected.create(fresh)} DROP INDEX CONCURRENTLY {old}; {rename}"
-    return IndexFinding(expected.label, described(expected), index.text, "; ".join(problems), remedy)
-
-
-def _unusable(expected: Expected, index: Index) -> IndexFinding | None:
-    name = f"{quoted(expected.schema)}.{quoted(index.name)}"
-    if index.bad_leaves:
-        difference = f"{index.bad_leaves} of its table's partitions have no valid index of it"
-        remedy = f"-- make the index on each partition, then: ALTER INDEX {name} ATTACH PARTITION <index of the partition>;"
-    elif index.building:
-        difference, remedy = "it is still being built", "SELECT phase, blocks_done, blocks_total FROM pg_stat_progress_create_index;"
-    elif not index.valid:
-        difference, remedy = "it is invalid: building it was broken off, queries do not use it", f"REINDEX INDEX CONCURRENTLY {name};"
-    else:
-        return None
-    return IndexFinding(expected.label, described(expected), index.text, difference, remedy)
+def _yes(value: bool) -> Text:
+    return Text("yes", "sim") if value else Text("no", "não")
 
 
 __all__ = (
-    "Column",
     "Definition",
+    "Differences",
     "Differs",
-    "Expected",
     "Index",
-    "IndexFinding",
+    "Leaf",
     "and_terms",
-    "decide",
-    "described",
+    "columns_text",
     "differences",
-    "missing",
+    "normalised",
     "plainly_fits",
-    "quoted",
     "text_differences",
 )

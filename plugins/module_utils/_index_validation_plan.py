@@ -1,7 +1,12 @@
 # Copyright: (c) 2026, lastro.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether the planner uses an index, asked with EXPLAIN in a read-only transaction; nothing is executed. PRIVATE to the collection."""
+"""Whether the planner uses an index, asked with EXPLAIN in a read-only transaction; nothing is executed. PRIVATE to the collection.
+
+Three questions that are kept apart. *usable*: can the index serve the query at all, whatever the size of the table (C(enable_seqscan) off)?
+*chosen*: does the planner take it as things are? *chosen_generic*: does it also with a plan that does not know the parameters' values, as
+prepared statements get after some calls?
+"""
 
 from __future__ import annotations
 
@@ -10,11 +15,16 @@ import dataclasses
 import json
 import typing as t
 
-from ._index_validation_compare import Column, Expected, Index, IndexFinding, quoted
-from ._index_validation_sql import reason
+from ._errors import Text
+from ._index_validation_compare import Index
+from ._index_validation_contract import Column, Expected, Query, is_one_statement, quoted
+from ._index_validation_findings import IndexFinding, entry_finding
+from ._index_validation_scans import Scan, TableSize, plan_scans
+from ._index_validation_server import Answer, Item, Unit, ask
+from ._index_validation_sql import Facts, may_not_use
 
 with contextlib.suppress(ImportError):  # _postgres.connect says so
-    import psycopg2
+    from psycopg2.extensions import adapt
 
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as PostgresConnection
@@ -22,172 +32,267 @@ if t.TYPE_CHECKING:
 SMALL_BYTES = 64 * 8192
 """Up to this size the planner rightly reads a table as a whole, so that its choice says nothing."""
 PROBED_METHODS = ("btree", "hash")
-USED = ("usable", "chosen")
+USED = ("usable", "chosen", "chosen_generic")
 
-# EXECUTE runs no COMMIT, so that what a query holds stays in this read-only transaction.
-_EXPLAIN = """
-DO $lastro$
-DECLARE plan text;
-BEGIN
-  EXECUTE 'EXPLAIN (VERBOSE, FORMAT JSON) ' || current_setting('lastro.statement') INTO plan;
-  PERFORM set_config('lastro.plan', plan, true);
-END $lastro$;
-SELECT current_setting('lastro.plan')
+NO_SEQSCAN = "SET LOCAL enable_seqscan = off"
+CUSTOM = "SET LOCAL plan_cache_mode = force_custom_plan"
+GENERIC = "SET LOCAL plan_cache_mode = force_generic_plan"
+SIZES = """
+SELECT COALESCE(jsonb_object_agg(n.nspname || '.' || c.relname, jsonb_build_array(c.reltuples, pg_relation_size(c.oid))), '{}'::jsonb)
+FROM (SELECT DISTINCT node->>'Schema' AS schema, node->>'Relation Name' AS tbl
+      FROM jsonb_path_query(current_setting('lastro.said')::jsonb, 'strict $.**') AS node WHERE jsonb_typeof(node) = 'object' AND node ? 'Relation Name') x
+JOIN pg_namespace n ON n.nspname = x.schema JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = x.tbl
 """
 
 
 @dataclasses.dataclass(frozen=True)
-class Query:
-    """A query of the contract and what is asked of its plan: an index by name, or any index of a table."""
-
-    sql: str
-    index: str = ""
-    table: str = ""
-    verdict: str = "usable"
-
-    @property
-    def label(self) -> str:
-        """What messages call it."""
-        return self.index or self.table
-
-
-@dataclasses.dataclass(frozen=True)
-class Scan:
-    """One node of a plan that reads a table; *index* is empty for a sequential scan. A bitmap index scan names no table."""
-
-    node: str
-    index: str
-    schema: str
-    table: str
-
-    def words(self) -> str:
-        """The node for messages."""
-        return f"{self.node} using {self.index}" if self.index else f"{self.node} on {self.table}"
-
-
-@dataclasses.dataclass(frozen=True)
 class Plan:
-    """The answer for one query: usable, chosen, not_used, other_index, too_small, not_probed or not_explained."""
+    """The answer for one query.
+
+    *verdict* is the question that was asked where its answer is yes (usable, chosen, chosen_generic), else not_used, other_index, too_small,
+    not_probed or not_explained. *answers* has all three, each yes, no, too_small or unknown; *rows* is the estimate of rows read, -1 without one.
+    """
 
     query: str
     verdict: str
     index: str
     detail: str
+    answers: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
+    rows: int = -1
 
-    def as_result(self) -> dict[str, str]:
+    def as_result(self) -> dict[str, t.Any]:
         """The answer as a return value."""
-        return dataclasses.asdict(self)
+        answers = {name: self.answers.get(name, "unknown") for name in USED}
+        return {"query": self.query, "verdict": self.verdict, "index": self.index, "detail": self.detail, **answers, "rows": self.rows}
 
 
-class NotExplainedError(Exception):
-    """PostgreSQL makes no plan for the query; the text is its own reason."""
+Verdict = tuple[Plan, IndexFinding | None]
 
 
-def scans(connection: PostgresConnection, sql: str, *, seqscan: bool) -> list[Scan]:
-    """The nodes that read tables in the plan of *sql*. Raises NotExplainedError."""
-    with connection.cursor() as cursor:
-        cursor.execute("SAVEPOINT lastro_explain")
-        try:
-            cursor.execute(
-                "SELECT set_config('lastro.statement', %s, true), set_config('enable_seqscan', %s, true)",
-                (sql, "on" if seqscan else "off"),
-            )
-            cursor.execute(_EXPLAIN)
-            ((text,),) = cursor.fetchall()
-        except psycopg2.Error as error:
-            raise NotExplainedError(reason(error)) from None
-        finally:
-            cursor.execute("ROLLBACK TO SAVEPOINT lastro_explain")
-    return list(_nodes(json.loads(text)[0]["Plan"]))
+def probe(connection: PostgresConnection, facts: Facts, wanted: t.Sequence[tuple[Expected, Index]]) -> list[Verdict]:
+    """Whether each index can serve equality on its leading columns, whatever the table's size; all of them in one round trip."""
+    asked = [(expected, index, _probes(expected, index)) for expected, index in wanted]
+    units: dict[str, list[Item]] = {}
+    for expected, _index, statements in asked:
+        units.setdefault(expected.relation, []).extend(Item(ask=(f"EXPLAIN (COSTS OFF, FORMAT JSON) {sql}",)) for sql in statements)
+    answers = ask(connection, [Unit(tuple(items), before=(NO_SEQSCAN,)) for items in units.values() if items])
+    by_table = {relation: iter(answers[start : start + len(items)]) for (relation, items), start in zip(units.items(), _starts(units.values()))}  # noqa: B905
+    found = []
+    for expected, index, statements in asked:
+        mine = [next(by_table[expected.relation]) for _sql in statements]
+        found.append(_probed(facts, expected, index, statements, mine))
+    return found
 
 
-def _nodes(node: dict[str, t.Any]) -> t.Iterator[Scan]:
-    if "Index Name" in node or "Relation Name" in node:
-        yield Scan(node["Node Type"], node.get("Index Name", ""), node.get("Schema", ""), node.get("Relation Name", ""))
-    for child in node.get("Plans", ()):
-        yield from _nodes(child)
+def _starts(groups: t.Iterable[t.Sequence[Item]]) -> t.Iterator[int]:
+    start = 0
+    for group in groups:
+        yield start
+        start += len(group)
 
 
-def probe(connection: PostgresConnection, expected: Expected, index: Index) -> tuple[Plan, IndexFinding | None]:
-    """Whether *index* can serve equality on its leading column, whatever the table's size."""
+def _probes(expected: Expected, index: Index) -> list[str]:
+    """Queries that the index should serve: equality on its first column, and on all; on one partition where there are some."""
+    definition = index.definition
+    if definition.method not in PROBED_METHODS or (index.partitioned and not index.leaves):
+        return []
+    leaf = index.leaves[0] if index.leaves else None
+    relation = f"{quoted(leaf.schema)}.{quoted(leaf.table)}" if leaf else expected.relation
+    found = []
+    for count in dict.fromkeys((1, len(definition.keys))):
+        conditions = [_equality(relation, column) for column in definition.keys[:count]] + ([definition.predicate] if definition.predicate else [])
+        found.append(f"SELECT 1 FROM {relation} WHERE {' AND '.join(conditions)}")  # noqa: S608 - quoted names and the catalog's own expressions
+    return found
+
+
+def _equality(relation: str, column: Column) -> str:
+    collation = f" COLLATE {column.collation}" if column.collation else ""
+    # A value of the right type that the planner does not know; the sub-select itself reads no table.
+    return f"({column.name}){collation} = (SELECT {column.name} FROM {relation} WHERE false)"  # noqa: S608 - as above
+
+
+def _probed(facts: Facts, expected: Expected, index: Index, statements: t.Sequence[str], answers: t.Sequence[Answer]) -> Verdict:
     definition = index.definition
     label = f"equality on {definition.keys[0].words()}"
     if definition.method not in PROBED_METHODS:
         return Plan(label, "not_probed", index.name, f"no probe for method {definition.method}: give a query in queries"), None
-    names = {index.name, *index.leaves}
-    found: list[Scan] = []
-    for count in dict.fromkeys((1, len(definition.keys))):
-        conditions = [_equality(expected, column) for column in definition.keys[:count]] + ([definition.predicate] if definition.predicate else [])
-        sql = f"SELECT 1 FROM {expected.relation} WHERE {' AND '.join(conditions)}"  # noqa: S608 - quoted names and the catalog's own expressions
-        try:
-            found = scans(connection, sql, seqscan=False)
-        except NotExplainedError as error:
-            remedy = f"GRANT SELECT ON {expected.relation} TO {quoted(connection.info.user)};" if "permission denied" in str(error) else f"EXPLAIN {sql};"
-            finding = IndexFinding(expected.label, f"{index.name} usable for {label}", "", f"the planner cannot be asked: {error}", remedy)
-            return Plan(label, "not_explained", index.name, str(error)), finding
-        used = next((scan for scan in found if scan.index in names), None)
-        if used:
-            return Plan(label, "usable", index.name, used.words()), None
-    other = next((scan for scan in found if scan.index), None)
+    if not statements:
+        return Plan(label, "too_small", index.name, "table too small to decide: it has no partition"), None
+    bad = next((answer for answer in answers if answer.state), None)
+    if bad:
+        return _not_asked(facts, expected, index, Plan(label, "not_explained", index.name, bad.message), f"EXPLAIN {statements[0]};")
+    return _read(expected, index, label, [plan_scans(answer.said[0]) for answer in answers])
+
+
+def _read(expected: Expected, index: Index, label: str, scans: t.Sequence[t.Sequence[Scan]]) -> Verdict:
+    """What the plans of an index's probes say of it."""
+    names = {index.name, *(leaf.index for leaf in index.leaves)}
+    used = next((scan for found in scans for scan in found if scan.index in names), None)
+    if used:
+        return Plan(label, "usable", index.name, used.words(), {"usable": "yes"}), None
+    other = next((scan for scan in scans[-1] if scan.index), None)
     if other:
         return Plan(label, "other_index", index.name, f"the planner takes {other.index} for the same condition"), None
-    if not found:
+    if not scans[-1]:
         return Plan(label, "too_small", index.name, "table too small to decide: there is nothing to read"), None
-    plan = Plan(label, "not_used", index.name, found[0].words())
-    name = f"{quoted(expected.schema)}.{quoted(index.name)}"
-    remedy = f"REINDEX INDEX CONCURRENTLY {name}; -- after the transactions that are older than the index have ended"
-    return plan, IndexFinding(expected.label, f"{index.name} usable for {label}", found[0].words(), "the planner cannot use it", remedy)
+    words = Text("the planner cannot use it", "o planejador não consegue usá-lo")
+    remedy = f"REINDEX INDEX CONCURRENTLY {quoted(expected.schema)}.{quoted(index.name)}; -- after the transactions that are older than the index have ended"
+    finding = _probe_finding(entry_finding(expected, "not_usable", words, remedy, scans[-1][0].words()), index)
+    return Plan(label, "not_used", index.name, scans[-1][0].words(), {"usable": "no"}), finding
 
 
-def _equality(expected: Expected, column: Column) -> str:
-    collation = f" COLLATE {column.collation}" if column.collation else ""
-    # A value of the right type that the planner does not know; the sub-select itself reads no table.
-    return f"({column.name}){collation} = (SELECT {column.name} FROM {expected.relation} WHERE false)"  # noqa: S608 - as above
+def _not_asked(facts: Facts, expected: Expected, index: Index, plan: Plan, remedy: str) -> Verdict:
+    _why, grant = may_not_use(expected, facts.tables[expected.schema, expected.table], facts.server.role)
+    words = Text(f"the planner cannot be asked: {plan.detail}", f"não se pode perguntar ao planejador: {plan.detail}")
+    return plan, _probe_finding(entry_finding(expected, "not_explained", words, grant or remedy), index)
 
 
-def check_query(connection: PostgresConnection, query: Query, leaves: t.Mapping[str, t.Sequence[str]]) -> tuple[Plan, IndexFinding | None]:
-    """The planner's verdict on a query of the contract. *leaves* maps a partitioned index to the indexes of its partitions."""
-    names = {query.index, *leaves.get(query.index, ())}
-    try:
-        usable = scans(connection, query.sql, seqscan=False)
-        chosen = scans(connection, query.sql, seqscan=True) if query.verdict == "chosen" else []
-        small = query.verdict == "chosen" and _size(connection, chosen) <= SMALL_BYTES
-    except NotExplainedError as error:
-        why = f"PostgreSQL makes no plan for the query: {error}"
-        finding = IndexFinding(query.label, query.sql, "", why, "-- correct this query in the contract")
-        return Plan(query.sql, "not_explained", query.label, str(error)), finding
-    if query.verdict == "chosen" and _fulfils(query, names, chosen):
-        return Plan(query.sql, "chosen", query.label, _words(chosen)), None
-    if _fulfils(query, names, usable):
-        if query.verdict == "usable":
-            return Plan(query.sql, "usable", query.label, _words(usable)), None
-        if small:
-            return Plan(query.sql, "too_small", query.label, f"table too small to decide: {_words(chosen)}"), None
-    actual = _words(chosen or usable)
-    what = f"{query.index or 'an index of ' + query.table} {query.verdict} for: {query.sql}"
-    finding = IndexFinding(query.label, what, actual, f"the planner does not use it: {actual}", f"EXPLAIN {query.sql.rstrip(' ;')};")
-    return Plan(query.sql, "not_used", query.label, actual), finding
+def _probe_finding(finding: IndexFinding, index: Index) -> IndexFinding:
+    return dataclasses.replace(finding, about="queries", expected=f"{index.name} usable for equality on {index.definition.keys[0].words()}")
 
 
-def _fulfils(query: Query, names: t.AbstractSet[str], found: t.Sequence[Scan]) -> bool:
+def check_query(connection: PostgresConnection, query: Query, facts: Facts, number: int) -> Verdict:
+    """The planner's verdict on a query of the contract, in one round trip. *number* makes its prepared statement's name."""
+    if why := _bad_query(query):
+        return _query_finding(query, "not_explained", why)
+    given = bool(query.parameters) or not query.parameter_count
+    values = ", ".join(map(_literal, query.parameters)) if given else ", ".join(["NULL"] * query.parameter_count)
+    # Without values there is only the generic plan to look at.
+    plain = CUSTOM if given else GENERIC
+    settings = [(NO_SEQSCAN, plain), (plain,), *([(GENERIC,)] if given and query.parameter_count else [])]
+    items = [explained(f"lastro_query_{number}_{place}", query.statement, values, run) for place, run in enumerate(settings)]
+    answers = ask(connection, [Unit(tuple(items))])
+    bad = next((answer for answer in answers if answer.state), None)
+    if bad:
+        why = Text(f"PostgreSQL makes no plan for the query: {bad.message}", f"o PostgreSQL não faz plano para a consulta: {bad.message}")
+        return _query_finding(query, "not_explained", why, detail=bad.message)
+    usable, chosen, *generic = (Reading.of(answer) for answer in answers)
+    return _judged(query, _relevant(query, facts), usable, chosen, generic[0] if generic else chosen, given=given)
+
+
+def explained(name: str, statement: str, values: str, settings: t.Sequence[str]) -> Item:
+    """The question for the plan of *statement* with *values*, prepared as *name*, and for the sizes of what it reads.
+
+    A name is good once: the plan of a statement without parameters is kept, whatever is set later.
+    """
+    execute = f"EXPLAIN (VERBOSE, FORMAT JSON) EXECUTE {name}" + (f"({values})" if values else "")
+    return Item(run=(*settings, f"PREPARE {name} AS {statement}"), ask=(execute, SIZES))
+
+
+def _bad_query(query: Query) -> Text | None:
+    if not is_one_statement(query.sql):
+        problem = Text("it is more than one statement", "é mais de um comando")
+    elif query.parameters and len(query.parameters) != query.parameter_count:
+        count = len(query.parameters)
+        problem = Text(f"it takes {query.parameter_count} parameters, {count} are given", f"recebe {query.parameter_count} parâmetros, há {count}")
+    elif query.verdict == "chosen" and query.parameter_count and not query.parameters:
+        problem = Text("chosen needs values in parameters", "chosen precisa de valores em parameters")
+    else:
+        return None
+    return Text(f"PostgreSQL makes no plan for the query: {problem.en}", f"o PostgreSQL não faz plano para a consulta: {problem.pt_BR}")
+
+
+def _literal(value: object) -> str:
+    return "NULL" if value is None else adapt(value).getquoted().decode()
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What one plan reads, and how large what it reads is."""
+
+    scans: tuple[Scan, ...]
+    sizes: t.Mapping[str, TableSize]
+
+    @classmethod
+    def of(cls, answer: Answer) -> Reading:
+        """From the two answers of an item: plan and sizes."""
+        sizes = {name: TableSize(*size) for name, size in json.loads(answer.said[1]).items()}
+        return cls(tuple(plan_scans(answer.said[0], sizes)), sizes)
+
+    def words(self) -> str:
+        """The nodes that read tables."""
+        return ", ".join(dict.fromkeys(scan.words() for scan in self.scans)) or "a plan that reads no table"
+
+    def rows(self) -> int:
+        """The estimate of rows that the plan reads in all."""
+        return round(sum(scan.rows for scan in self.scans if scan.table))
+
+    def small(self, tables: t.Collection[str]) -> bool:
+        """Whether what it reads of *tables* (of all, where it reads none of them) is too little for a choice to say anything."""
+        sizes = [size.size for name, size in self.sizes.items() if name in tables] or [size.size for size in self.sizes.values()]
+        return sum(sizes) <= SMALL_BYTES
+
+
+def _relevant(query: Query, facts: Facts) -> tuple[set[str], set[str]]:
+    """Index names that count for the query, and the tables (schema.table) whose size decides."""
+    names, tables = {query.index} - {""}, set[str]()
+    for (schema, table), known in facts.tables.items():
+        for index in known.indexes:
+            if query.index and index.name == query.index:
+                names |= {leaf.index for leaf in index.leaves}
+                tables |= {f"{schema}.{table}", *(f"{leaf.schema}.{leaf.table}" for leaf in index.leaves)}
+    return names, tables | {".".join(place) for place in facts.named.get(query.index, ())}
+
+
+def _judged(query: Query, relevant: tuple[set[str], set[str]], usable: Reading, chosen: Reading, generic: Reading, *, given: bool) -> Verdict:
+    names, tables = relevant
+    answers = {"usable": "yes" if _fulfils(query, names, usable) else "no"}
+    for name, reading in (("chosen", chosen if given else None), ("chosen_generic", generic)):
+        if reading is None:
+            answers[name] = "unknown"
+        elif _fulfils(query, names, reading):
+            answers[name] = "yes"
+        else:
+            answers[name] = "too_small" if answers["usable"] == "yes" and reading.small(tables) else "no"
+    reading = {"usable": usable, "chosen": chosen, "chosen_generic": generic}[query.verdict]
+    state = answers[query.verdict]
+    if state == "no":
+        does = reading.words()
+        why = Text(f"the planner does not use it: {does}", f"o planejador não o usa: {does}")
+        if answers["usable"] == "yes":
+            why = Text(f"the planner could use it, but does not choose it: {does}", f"o planejador poderia usá-lo, mas não o escolhe: {does}")
+        return _query_finding(query, "not_used", why, does, answers=answers)
+    actual = chosen if query.verdict == "usable" else reading
+    over = _over_limit(query, actual, tables)
+    if over:
+        return _query_finding(query, "over_limit", over, actual.words(), answers=answers, rows=actual.rows())
+    verdict = query.verdict if state == "yes" else "too_small"
+    detail = reading.words() if state == "yes" else f"table too small to decide: {reading.words()}"
+    return Plan(query.sql, verdict, query.label, detail, answers, actual.rows()), None
+
+
+def _over_limit(query: Query, reading: Reading, tables: t.Collection[str]) -> Text | None:
+    """What the plan reads beyond max_rows_scanned and must_not; a table that is too small to decide is no fault of the plan."""
+    wrong = [scan.qualified for scan in reading.scans if scan.sequential and _named(scan, query.no_seq_scan_on)]
+    wrong = [name for name in dict.fromkeys(wrong) if not reading.small({name})]
+    if wrong:
+        names = ", ".join(wrong)
+        return Text(f"the planner reads {names} as a whole", f"o planejador lê {names} por inteiro")
+    rows, limit = reading.rows(), query.max_rows_scanned
+    if limit is not None and rows > limit:
+        return Text(f"about {rows} rows are read, at most {limit} are wanted", f"cerca de {rows} linhas são lidas, no máximo {limit} são desejadas")
+    return None
+
+
+def _named(scan: Scan, tables: t.Collection[str]) -> bool:
+    return scan.table in tables or scan.qualified in tables
+
+
+def _fulfils(query: Query, names: t.AbstractSet[str], reading: Reading) -> bool:
     if query.index:
-        return any(scan.index in names for scan in found)
-    schema, _dot, table = query.table.rpartition(".")
-    own = [scan for scan in found if scan.table == table and schema in ("", scan.schema)]
-    return bool(own) and all(scan.index or scan.node.startswith("Bitmap") for scan in own)
+        return any(scan.index in names for scan in reading.scans)
+    own = [scan for scan in reading.scans if scan.table and _named(scan, (query.table,))]
+    return bool(own) and not any(scan.sequential for scan in own)
 
 
-def _words(found: t.Sequence[Scan]) -> str:
-    return ", ".join(dict.fromkeys(scan.words() for scan in found)) or "a plan that reads no table"
+def _query_finding(
+    query: Query, kind: str, why: Text, actual: str = "", *, answers: t.Mapping[str, str] | None = None, rows: int = -1, detail: str = ""
+) -> Verdict:
+    what = f"{query.index or 'an index of ' + query.table} {query.verdict} for: {query.sql}"
+    unexplained = kind == "not_explained"
+    remedy = "-- correct this query in the contract" if unexplained else f"EXPLAIN {query.statement};"
+    finding = IndexFinding("queries", kind, query.label, query.table, what, actual, why, remedy)
+    return Plan(query.sql, "not_explained" if unexplained else "not_used", query.label, detail or actual or why.en, answers or {}, rows), finding
 
 
-def _size(connection: PostgresConnection, found: t.Sequence[Scan]) -> int:
-    """Bytes of the tables that the plan reads."""
-    relations = [f"{quoted(scan.schema)}.{quoted(scan.table)}" for scan in found if scan.table]
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT COALESCE(sum(pg_relation_size(to_regclass(name))), 0)::bigint FROM unnest(%s::text[]) AS name", (relations,))
-        ((size,),) = cursor.fetchall()
-    return int(size)
-
-
-__all__ = ("SMALL_BYTES", "USED", "NotExplainedError", "Plan", "Query", "Scan", "check_query", "probe", "scans")
+__all__ = ("GENERIC", "SMALL_BYTES", "USED", "Plan", "Reading", "Verdict", "check_query", "explained", "probe")

@@ -8,93 +8,198 @@ PRIVATE to the collection: may change at any time.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import typing as t
 
-from ._index_validation_compare import Column, Definition, Expected, Index, and_terms, quoted
-
-with contextlib.suppress(ImportError):  # _postgres.connect says so
-    import psycopg2
-    import psycopg2.errors
+from ._index_validation_compare import Definition, Index, Leaf, and_terms
+from ._index_validation_contract import Column, Expected, Query, quoted
+from ._index_validation_server import Item, Unit, ask
 
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as PostgresConnection
 
-# One query for any number of tables. to_jsonb makes a column of newer servers optional, to_regclass raises for no name.
-FACTS = """
-WITH want AS (
-  SELECT DISTINCT e->>'schema' AS schema, e->>'table' AS tbl FROM jsonb_array_elements(%s::jsonb) AS x(e)
-), rel AS (
-  SELECT w.*, to_regclass(quote_ident(w.schema) || '.' || quote_ident(w.tbl)) AS reloid FROM want w
-)
-SELECT jsonb_build_object(
-  'schema', r.schema, 'table', r.tbl, 'exists', r.reloid IS NOT NULL, 'indexes', COALESCE((
-    SELECT jsonb_agg(jsonb_build_object(
-      'name', ic.relname, 'method', am.amname, 'unique', i.indisunique, 'valid', i.indisvalid AND i.indisready AND i.indislive,
-      'nulls_not_distinct', COALESCE((to_jsonb(i)->>'indnullsnotdistinct')::bool, false),
-      'predicate', COALESCE(pg_get_expr(i.indpred, i.indrelid), ''), 'text', pg_get_indexdef(i.indexrelid),
-      'building', EXISTS (SELECT FROM pg_stat_progress_create_index g WHERE g.index_relid = ic.oid),
-      'constraint', COALESCE((SELECT c.conname FROM pg_constraint c
-                              WHERE c.conindid = ic.oid AND c.conrelid = i.indrelid AND c.contype IN ('p', 'u', 'x') LIMIT 1), ''),
-      'leaves', (SELECT jsonb_agg(lc.relname) FROM pg_partition_tree(ic.oid) pt JOIN pg_class lc ON lc.oid = pt.relid WHERE ic.relkind = 'I' AND pt.isleaf),
-      'bad_leaves', CASE WHEN ic.relkind <> 'I' THEN 0 ELSE (SELECT count(*) FROM pg_partition_tree(r.reloid) WHERE isleaf) - (
-          SELECT count(*) FROM pg_partition_tree(ic.oid) pt JOIN pg_index pi ON pi.indexrelid = pt.relid
-          WHERE pt.isleaf AND pi.indisvalid AND pi.indisready) END,
-      'columns', (
-        SELECT jsonb_agg(jsonb_build_object(
-          'name', COALESCE(quote_ident(a.attname), pg_get_indexdef(i.indexrelid, g, false)), 'included', g > i.indnkeyatts,
-          'descending', g <= i.indnkeyatts AND COALESCE(pg_index_column_has_property(i.indexrelid, g, 'desc'), false),
-          'nulls_first', g <= i.indnkeyatts AND COALESCE(pg_index_column_has_property(i.indexrelid, g, 'nulls_first'), false),
-          'opclass', CASE WHEN g <= i.indnkeyatts AND NOT oc.opcdefault THEN oc.opcname::text ELSE '' END,
-          'opclass_options', COALESCE(array_to_string(ia.attoptions, ', '), ''),
-          'collation', CASE WHEN g > i.indnkeyatts OR i.indcollation[g-1] = 0
-                              OR i.indcollation[g-1] = COALESCE(a.attcollation, ty.typcollation) THEN '' ELSE quote_ident(co.collname) END
-        ) ORDER BY g)
-        FROM generate_series(1, i.indnatts) g
-        JOIN pg_attribute ia ON ia.attrelid = i.indexrelid AND ia.attnum = g
-        JOIN pg_type ty ON ty.oid = ia.atttypid
-        LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[g-1] AND i.indkey[g-1] <> 0
-        LEFT JOIN pg_opclass oc ON g <= i.indnkeyatts AND oc.oid = i.indclass[g-1]
-        LEFT JOIN pg_collation co ON g <= i.indnkeyatts AND co.oid = i.indcollation[g-1])
-    ) ORDER BY ic.relname)
-    FROM pg_index i JOIN pg_class ic ON ic.oid = i.indexrelid JOIN pg_am am ON am.oid = ic.relam
-    WHERE i.indrelid = r.reloid), '[]'::jsonb))
-FROM rel r
-"""
+CANNOT_CLONE = ("42501", "25006", "55P03", "P0001", "53")
+"""States (or their beginnings) that say nothing of the entry: no right, read-only, a lock, an event trigger, no resources."""
+UNDEFINED_FUNCTION = "42883"
 
-# EXECUTE runs no COMMIT, so that what a contract holds stays in this transaction, which is rolled back.
-EXECUTE = "DO $lastro$ BEGIN EXECUTE current_setting('lastro.statement'); END $lastro$"
+# What makes an index, of pg_index i, its pg_class ic and pg_am am. to_jsonb makes a column of newer servers optional.
+DEFINITION = """jsonb_build_object(
+  'method', am.amname, 'unique', i.indisunique,
+  'nulls_not_distinct', COALESCE((to_jsonb(i)->>'indnullsnotdistinct')::bool, false),
+  'predicate', COALESCE(pg_get_expr(i.indpred, i.indrelid), ''),
+  'columns', (
+    SELECT jsonb_agg(jsonb_build_object(
+      'name', COALESCE(quote_ident(a.attname), pg_get_indexdef(i.indexrelid, g, false)), 'included', g > i.indnkeyatts,
+      'descending', g <= i.indnkeyatts AND COALESCE(pg_index_column_has_property(i.indexrelid, g, 'desc'), false),
+      'nulls_first', g <= i.indnkeyatts AND COALESCE(pg_index_column_has_property(i.indexrelid, g, 'nulls_first'), false),
+      'opclass', CASE WHEN g <= i.indnkeyatts AND NOT oc.opcdefault THEN oc.opcname::text ELSE '' END,
+      'opclass_options', COALESCE(array_to_string(ia.attoptions, ', '), ''),
+      'collation', CASE WHEN g > i.indnkeyatts OR i.indcollation[g-1] = 0
+                          OR i.indcollation[g-1] = COALESCE(a.attcollation, ty.typcollation) THEN '' ELSE quote_ident(co.collname) END
+    ) ORDER BY g)
+    FROM generate_series(1, i.indnatts) g
+    JOIN pg_attribute ia ON ia.attrelid = i.indexrelid AND ia.attnum = g
+    JOIN pg_type ty ON ty.oid = ia.atttypid
+    LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[g-1] AND i.indkey[g-1] <> 0
+    LEFT JOIN pg_opclass oc ON g <= i.indnkeyatts AND oc.oid = i.indclass[g-1]
+    LEFT JOIN pg_collation co ON g <= i.indnkeyatts AND co.oid = i.indcollation[g-1]))"""
+
+# Where the constraint's own kind stands. A foreign key's conindid is the index of the table that it refers to.
+BACKED = "c.conindid = ic.oid AND c.conrelid = i.indrelid AND c.contype IN ('p', 'u', 'x')"
+
+# One query for any number of tables. Names are joined, not resolved: to_regclass raises where the role may not use a schema. pg_inherits is walked
+# by hand: pg_partition_tree would keep a lock on each partition. A role that may not see other sessions' progress sees that they build, and their locks.
+FACTS = f"""
+WITH RECURSIVE want AS (
+  SELECT DISTINCT e->>'schema' AS schema, e->>'table' AS tbl FROM jsonb_array_elements(%(tables)s::jsonb) AS x(e)
+), rel AS (
+  SELECT w.*, n.oid AS nspoid, t.oid AS reloid, t.relkind, n.oid IS NOT NULL AND has_schema_privilege(n.oid, 'USAGE') AS usage,
+         t.oid IS NOT NULL AND has_table_privilege(t.oid, 'SELECT') AS readable
+  FROM want w LEFT JOIN pg_namespace n ON n.nspname = w.schema
+  LEFT JOIN pg_class t ON t.relnamespace = n.oid AND t.relname = w.tbl AND t.relkind IN ('r', 'p', 'm', 'f')
+), builds AS MATERIALIZED (
+  SELECT g.index_relid, COALESCE(g.relid, l.relation) AS relid, g.phase, g.blocks_done, g.blocks_total
+  FROM pg_stat_progress_create_index g
+  LEFT JOIN pg_locks l ON g.relid IS NULL AND l.pid = g.pid AND l.locktype = 'relation' AND l.mode = 'ShareUpdateExclusiveLock'
+), parts AS (
+  SELECT rel.reloid AS root, rel.reloid AS part FROM rel WHERE rel.relkind = 'p'
+  UNION ALL SELECT parts.root, h.inhrelid FROM parts JOIN pg_inherits h ON h.inhparent = parts.part
+), own AS MATERIALIZED (
+  SELECT i.indexrelid, i.indrelid FROM pg_index i JOIN rel ON rel.reloid = i.indrelid
+), index_parts AS (
+  SELECT own.indexrelid AS root, own.indexrelid AS part FROM own JOIN pg_class c ON c.oid = own.indexrelid AND c.relkind = 'I'
+  UNION ALL SELECT index_parts.root, h.inhrelid FROM index_parts JOIN pg_inherits h ON h.inhparent = index_parts.part
+), leaves AS (
+  SELECT p.root, lc.relname AS index, li.indrelid, li.indisvalid AND li.indisready AS good
+  FROM index_parts p JOIN pg_class lc ON lc.oid = p.part AND lc.relkind = 'i' JOIN pg_index li ON li.indexrelid = p.part
+), facts AS (
+  SELECT i.indrelid, jsonb_agg(jsonb_build_object(
+    'name', ic.relname, 'definition', {DEFINITION}, 'text', pg_get_indexdef(i.indexrelid),
+    'valid', i.indisvalid, 'ready', i.indisready, 'live', i.indislive,
+    'building', COALESCE((SELECT COALESCE(b.phase || CASE WHEN b.blocks_total > 0 THEN ', ' || 100 * b.blocks_done / b.blocks_total || ' %%' ELSE '' END, '?')
+                          FROM builds b WHERE b.index_relid = ic.oid
+                             OR (COALESCE(b.index_relid, 0) = 0 AND b.relid = i.indrelid AND NOT i.indisvalid) LIMIT 1), ''),
+    'constraint', COALESCE((SELECT c.conname FROM pg_constraint c WHERE {BACKED} LIMIT 1), ''),
+    'constraint_kind', COALESCE((SELECT CASE c.contype WHEN 'p' THEN 'primary_key' WHEN 'u' THEN 'unique' ELSE 'exclusion' END
+                                 FROM pg_constraint c WHERE {BACKED} LIMIT 1), 'none'),
+    'partitioned', ic.relkind = 'I',
+    'leaves', CASE WHEN ic.relkind = 'I' THEN (
+      SELECT jsonb_agg(jsonb_build_object('index', l.index, 'schema', ln.nspname, 'table', lt.relname) ORDER BY lt.relname)
+      FROM leaves l JOIN pg_class lt ON lt.oid = l.indrelid JOIN pg_namespace ln ON ln.oid = lt.relnamespace WHERE l.root = ic.oid) END,
+    'uncovered', CASE WHEN ic.relkind = 'I' THEN (
+      SELECT jsonb_agg(pn.nspname || '.' || pt.relname ORDER BY pt.relname)
+      FROM parts p JOIN pg_class pt ON pt.oid = p.part AND pt.relkind <> 'p' JOIN pg_namespace pn ON pn.oid = pt.relnamespace
+      WHERE p.root = i.indrelid AND NOT EXISTS (SELECT FROM leaves l WHERE l.root = ic.oid AND l.indrelid = p.part AND l.good)) END
+  ) ORDER BY ic.relname) AS indexes
+  FROM own JOIN pg_index i ON i.indexrelid = own.indexrelid JOIN pg_class ic ON ic.oid = i.indexrelid JOIN pg_am am ON am.oid = ic.relam
+  GROUP BY i.indrelid
+)
+SELECT 'server', jsonb_build_object(
+  'database', current_database(), 'version', current_setting('server_version_num')::int, 'version_text', current_setting('server_version'),
+  'role', current_user, 'standby', pg_is_in_recovery(), 'read_only', current_setting('transaction_read_only') = 'on',
+  'temporary', has_database_privilege(current_database(), 'TEMP'))
+UNION ALL
+SELECT 'table', jsonb_build_object('schema', r.schema, 'table', r.tbl, 'schema_exists', r.nspoid IS NOT NULL, 'exists', r.reloid IS NOT NULL,
+  'usage', r.usage, 'readable', r.readable, 'indexes', COALESCE(f.indexes, '[]'::jsonb))
+FROM rel r LEFT JOIN facts f ON f.indrelid = r.reloid
+UNION ALL
+SELECT 'named', jsonb_build_object('index', ic.relname, 'schema', n.nspname, 'table', t.relname)
+FROM (SELECT DISTINCT name FROM jsonb_array_elements_text(%(names)s::jsonb) AS x(name)) x
+JOIN pg_class ic ON ic.relname = x.name AND ic.relkind IN ('i', 'I')
+JOIN pg_index i ON i.indexrelid = ic.oid JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace
+WHERE n.nspname <> 'pg_toast' AND n.nspname !~ '^pg_temp_'
+"""  # noqa: S608 - put together from our own texts
+
+CLONE = "pg_temp.lastro_expected"
+_CLONED = f"""
+SELECT CASE WHEN count(*) = 1 THEN min({DEFINITION}::text) ELSE '' END
+FROM pg_index i JOIN pg_class ic ON ic.oid = i.indexrelid JOIN pg_am am ON am.oid = ic.relam WHERE i.indrelid = '{CLONE}'::regclass
+"""  # noqa: S608 - put together from our own texts
+
+
+@dataclasses.dataclass(frozen=True)
+class Server:
+    """Who was asked. *text_reason* says why no temporary clone can be made there, in PostgreSQL's words; empty where it can."""
+
+    database: str
+    version: int
+    version_text: str
+    role: str
+    text_reason: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table of the contract and its indexes."""
+    """A table of the contract and its indexes. *usage* and *readable* are the role's rights to its schema and rows."""
 
+    schema_exists: bool
     exists: bool
+    usage: bool
+    readable: bool
     indexes: tuple[Index, ...]
 
 
-class NotPossibleError(Exception):
-    """PostgreSQL cannot make the expected index; the text is its own reason."""
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """The catalog's answer. *named* maps index names of the contract to (schema, table) wherever they are."""
+
+    server: Server
+    tables: t.Mapping[tuple[str, str], Table]
+    named: t.Mapping[str, tuple[tuple[str, str], ...]]
+
+    def elsewhere(self, expected: Expected) -> str:
+        """The other table of the same schema that has an index of the entry's name, as schema.table; empty where none has."""
+        others = (".".join(place) for place in self.named.get(expected.name, ()) if place[0] == expected.schema and place[1] != expected.table)
+        return next(others, "") if expected.name else ""
 
 
-class NoCloneError(Exception):
-    """No temporary table can be made here (a standby, no TEMP or no SELECT right, a lock); the text says why."""
-
-
-def read_tables(connection: PostgresConnection, names: t.Iterable[tuple[str, str]]) -> dict[tuple[str, str], Table]:
-    """Facts about the tables (schema, name), in one query. Raises psycopg2.Error."""
-    wanted = json.dumps([{"schema": schema, "table": table} for schema, table in names])
+def read_facts(connection: PostgresConnection, expected: t.Sequence[Expected], queries: t.Sequence[Query] = ()) -> Facts:
+    """Facts about the tables and names of a contract, in one query. Raises psycopg2.Error."""
+    tables = [{"schema": schema, "table": table} for schema, table in dict.fromkeys((one.schema, one.table) for one in expected)]
+    names = [name for name in dict.fromkeys([*(one.name for one in expected), *(query.index for query in queries)]) if name]
     with connection.cursor() as cursor:
-        cursor.execute(FACTS, (wanted,))
-        rows: list[dict[str, t.Any]] = [row[0] for row in cursor.fetchall()]
-    return {(row["schema"], row["table"]): Table(row["exists"], tuple(map(_index, row["indexes"]))) for row in rows}
+        cursor.execute(FACTS, {"tables": json.dumps(tables), "names": json.dumps(names)})
+        rows: list[tuple[str, dict[str, t.Any]]] = cursor.fetchall()
+    named: dict[str, tuple[tuple[str, str], ...]] = {}
+    for kind, row in rows:
+        if kind == "named":
+            named[row["index"]] = (*named.get(row["index"], ()), (row["schema"], row["table"]))
+    return Facts(
+        server=next(_server(row) for kind, row in rows if kind == "server"),
+        tables={(row["schema"], row["table"]): _table(row) for kind, row in rows if kind == "table"},
+        named=named,
+    )
+
+
+def _server(row: dict[str, t.Any]) -> Server:
+    why = ""
+    if row["standby"]:
+        why = "the server is a standby"
+    elif row["read_only"]:
+        why = "the role's transactions are read-only"
+    elif not row["temporary"]:
+        why = f"permission denied to create temporary tables in database {row['database']}"
+    return Server(row["database"], row["version"], row["version_text"], row["role"], why)
+
+
+def _table(row: dict[str, t.Any]) -> Table:
+    return Table(row["schema_exists"], row["exists"], row["usage"], row["readable"], tuple(map(_index, row["indexes"])))
 
 
 def _index(row: dict[str, t.Any]) -> Index:
-    definition = Definition(
+    names = ("name", "text", "valid", "ready", "live", "building", "constraint", "constraint_kind", "partitioned")
+    return Index(
+        definition=definition_from(row["definition"]),
+        leaves=tuple(Leaf(**leaf) for leaf in row["leaves"] or ()),
+        uncovered=tuple(row["uncovered"] or ()),
+        **{name: row[name] for name in names},
+    )
+
+
+def definition_from(row: dict[str, t.Any]) -> Definition:
+    """What DEFINITION gave."""
+    return Definition(
         method=row["method"],
         unique=row["unique"],
         columns=tuple(Column(**column) for column in row["columns"]),
@@ -102,54 +207,53 @@ def _index(row: dict[str, t.Any]) -> Index:
         predicate=row["predicate"],
         nulls_not_distinct=row["nulls_not_distinct"],
     )
-    return Index(
-        name=row["name"],
-        definition=definition,
-        text=row["text"],
-        valid=row["valid"],
-        building=row["building"],
-        constraint=row["constraint"],
-        leaves=tuple(row["leaves"] or ()),
-        bad_leaves=row["bad_leaves"],
-    )
 
 
-def canonical(connection: PostgresConnection, expected: Expected) -> Definition:
-    """What PostgreSQL makes of *expected*, on an empty temporary clone of its table that is rolled back.
+@dataclasses.dataclass(frozen=True)
+class Canonical:
+    """What PostgreSQL makes of an entry; or why it makes nothing: *impossible*, or *no_clone* where it could not be asked."""
 
-    Raises NotPossibleError with PostgreSQL's reason, NoCloneError where no clone can be made.
+    definition: Definition | None = None
+    impossible: str = ""
+    no_clone: str = ""
+    state: str = ""
+
+
+def canonicalise(connection: PostgresConnection, entries: t.Sequence[Expected]) -> list[Canonical]:
+    """What PostgreSQL makes of each entry, on empty temporary clones of their tables that are rolled back, in one round trip.
+
+    A clone's locks (its source's, its own) are given back before the next one is made, each index's before the next index.
     """
-    unique = "UNIQUE " if expected.unique else ""
-    statement = f"CREATE {unique}INDEX lastro_expected_index ON pg_temp.lastro_expected USING {quoted(expected.method)} ({', '.join(expected.columns)})"
-    if expected.where:
-        statement += f" WHERE ({expected.where})"
-    with connection.cursor() as cursor:
-        cursor.execute("SAVEPOINT lastro_clone")
-        try:
-            cursor.execute(f"CREATE TEMPORARY TABLE lastro_expected (LIKE {expected.relation}) ON COMMIT DROP")
-            cursor.execute("SELECT set_config('lastro.statement', %s, true)", (statement,))
-            cursor.execute(EXECUTE)
-            table = read_tables(connection, [("pg_temp", "lastro_expected")])[("pg_temp", "lastro_expected")]
-            if len(table.indexes) != 1:
-                raise NotPossibleError("its columns or predicate are more than one statement")
-            return table.indexes[0].definition
-        except _no_clone_errors() as error:
-            raise NoCloneError(reason(error)) from None
-        except psycopg2.Error as error:
-            raise NotPossibleError(reason(error)) from None
-        finally:
-            cursor.execute("ROLLBACK TO SAVEPOINT lastro_clone")
+    by_table: dict[str, list[Expected]] = {}
+    for one in entries:
+        by_table.setdefault(one.relation, []).append(one)
+    units = [
+        Unit(
+            before=(f"CREATE TEMPORARY TABLE lastro_expected (LIKE {relation}) ON COMMIT DROP",),
+            items=tuple(Item(run=(one.create("lastro_expected_index", CLONE, concurrently=False),), ask=(_CLONED,)) for one in group),
+        )
+        for relation, group in by_table.items()
+    ]
+    order = [one for group in by_table.values() for one in group]
+    answers = dict(zip(map(id, order), ask(connection, units, read_only=False)))  # noqa: B905
+    return [_canonical(answers[id(one)].said, answers[id(one)].state, answers[id(one)].message) for one in entries]
 
 
-def _no_clone_errors() -> tuple[type[Exception], ...]:
-    errors = psycopg2.errors
-    return (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction, errors.QueryCanceled, errors.LockNotAvailable)
+def _canonical(said: tuple[str, ...], state: str, message: str) -> Canonical:
+    if state:
+        return Canonical(no_clone=message, state=state) if state.startswith(CANNOT_CLONE) else Canonical(impossible=message, state=state)
+    if not said or not said[0]:
+        return Canonical(impossible="its columns or predicate are more than one statement")
+    return Canonical(definition_from(json.loads(said[0])))
 
 
-def reason(error: Exception) -> str:
-    """PostgreSQL's message in one line, without position and context."""
-    message = getattr(getattr(error, "diag", None), "message_primary", None)
-    return str(message or str(error).split("\n", 1)[0]).strip()
+def may_not_use(expected: Expected, table: Table, role: str) -> tuple[str, str]:
+    """What right *role* lacks to the entry's table, in PostgreSQL's words, and the SQL that gives it; empty texts where it has all."""
+    if not table.usage:
+        return f"permission denied for schema {expected.schema}", f"GRANT USAGE ON SCHEMA {quoted(expected.schema)} TO {quoted(role)};"
+    if not table.readable:
+        return f"permission denied for table {expected.table}", f"GRANT SELECT ON {expected.relation} TO {quoted(role)};"
+    return "", ""
 
 
-__all__ = ("EXECUTE", "NoCloneError", "NotPossibleError", "Table", "canonical", "read_tables", "reason")
+__all__ = ("CLONE", "DEFINITION", "UNDEFINED_FUNCTION", "Canonical", "Facts", "Server", "Table", "canonicalise", "may_not_use", "read_facts")

@@ -195,10 +195,10 @@ def main() -> None:
     module = argument_spec().create_module()
     try:
         register_secrets(module, settings_from_params(module.params))
-        result = run(module.params)
+        result = run(module.params, check_mode=module.check_mode)
     except LastroError as error:
         module.fail_json(**error.as_result())
-    module.exit_json(changed=False, **result)
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":
