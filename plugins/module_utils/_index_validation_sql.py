@@ -33,7 +33,7 @@ DEFINITION = """jsonb_build_object(
       'name', COALESCE(quote_ident(a.attname), pg_get_indexdef(i.indexrelid, g, false)), 'included', g > i.indnkeyatts,
       'descending', g <= i.indnkeyatts AND COALESCE(pg_index_column_has_property(i.indexrelid, g, 'desc'), false),
       'nulls_first', g <= i.indnkeyatts AND COALESCE(pg_index_column_has_property(i.indexrelid, g, 'nulls_first'), false),
-      'opclass', CASE WHEN g <= i.indnkeyatts AND NOT oc.opcdefault THEN oc.opcname::text ELSE '' END,
+      'opclass', CASE WHEN g <= i.indnkeyatts AND NOT (oc.opcdefault AND ia.attoptions IS NULL) THEN oc.opcname::text ELSE '' END,
       'opclass_options', COALESCE(array_to_string(ia.attoptions, ', '), ''),
       'collation', CASE WHEN g > i.indnkeyatts OR i.indcollation[g-1] = 0
                           OR i.indcollation[g-1] = COALESCE(a.attcollation, ty.typcollation) THEN '' ELSE quote_ident(co.collname) END
@@ -48,8 +48,20 @@ DEFINITION = """jsonb_build_object(
 # Where the constraint's own kind stands. A foreign key's conindid is the index of the table that it refers to.
 BACKED = "c.conindid = ic.oid AND c.conrelid = i.indrelid AND c.contype IN ('p', 'u', 'x')"
 
+# Builds that run. A role that may not see other sessions' progress sees that there are some, and their locks.
+BUILDS = """
+  SELECT g.command, g.index_relid, COALESCE(g.relid, l.relation) AS relid, g.phase, g.blocks_done, g.blocks_total
+  FROM pg_stat_progress_create_index g
+  LEFT JOIN pg_locks l ON g.relid IS NULL AND l.pid = g.pid AND l.locktype = 'relation' AND l.mode = 'ShareUpdateExclusiveLock'"""
+
+# What is done with an unfinished index of pg_index i, empty for one that nobody works on. REINDEX tells the index that it replaces, not always its copy.
+BUILDING = """COALESCE((
+      SELECT COALESCE(b.phase || CASE WHEN b.blocks_total > 0 THEN ', ' || 100 * b.blocks_done / b.blocks_total || ' %%' ELSE '' END, '?')
+      FROM builds b WHERE b.index_relid = i.indexrelid
+                       OR (b.relid = i.indrelid AND (COALESCE(b.index_relid, 0) = 0 OR b.command LIKE 'REINDEX%%')) LIMIT 1), '')"""
+
 # One query for any number of tables. Names are joined, not resolved: to_regclass raises where the role may not use a schema. pg_inherits is walked
-# by hand: pg_partition_tree would keep a lock on each partition. A role that may not see other sessions' progress sees that they build, and their locks.
+# by hand: pg_partition_tree would keep a lock on each partition.
 FACTS = f"""
 WITH RECURSIVE want AS (
   SELECT DISTINCT e->>'schema' AS schema, e->>'table' AS tbl FROM jsonb_array_elements(%(tables)s::jsonb) AS x(e)
@@ -58,10 +70,7 @@ WITH RECURSIVE want AS (
          t.oid IS NOT NULL AND has_table_privilege(t.oid, 'SELECT') AS readable
   FROM want w LEFT JOIN pg_namespace n ON n.nspname = w.schema
   LEFT JOIN pg_class t ON t.relnamespace = n.oid AND t.relname = w.tbl AND t.relkind IN ('r', 'p', 'm', 'f')
-), builds AS MATERIALIZED (
-  SELECT g.index_relid, COALESCE(g.relid, l.relation) AS relid, g.phase, g.blocks_done, g.blocks_total
-  FROM pg_stat_progress_create_index g
-  LEFT JOIN pg_locks l ON g.relid IS NULL AND l.pid = g.pid AND l.locktype = 'relation' AND l.mode = 'ShareUpdateExclusiveLock'
+), builds AS MATERIALIZED ({BUILDS}
 ), parts AS (
   SELECT rel.reloid AS root, rel.reloid AS part FROM rel WHERE rel.relkind = 'p'
   UNION ALL SELECT parts.root, h.inhrelid FROM parts JOIN pg_inherits h ON h.inhparent = parts.part
@@ -77,9 +86,7 @@ WITH RECURSIVE want AS (
   SELECT i.indrelid, jsonb_agg(jsonb_build_object(
     'name', ic.relname, 'definition', {DEFINITION}, 'text', pg_get_indexdef(i.indexrelid),
     'valid', i.indisvalid, 'ready', i.indisready, 'live', i.indislive,
-    'building', COALESCE((SELECT COALESCE(b.phase || CASE WHEN b.blocks_total > 0 THEN ', ' || 100 * b.blocks_done / b.blocks_total || ' %%' ELSE '' END, '?')
-                          FROM builds b WHERE b.index_relid = ic.oid
-                             OR (COALESCE(b.index_relid, 0) = 0 AND b.relid = i.indrelid AND NOT i.indisvalid) LIMIT 1), ''),
+    'building', CASE WHEN i.indisvalid AND i.indisready THEN '' ELSE {BUILDING} END,
     'constraint', COALESCE((SELECT c.conname FROM pg_constraint c WHERE {BACKED} LIMIT 1), ''),
     'constraint_kind', COALESCE((SELECT CASE c.contype WHEN 'p' THEN 'primary_key' WHEN 'u' THEN 'unique' ELSE 'exclusion' END
                                  FROM pg_constraint c WHERE {BACKED} LIMIT 1), 'none'),
@@ -256,4 +263,17 @@ def may_not_use(expected: Expected, table: Table, role: str) -> tuple[str, str]:
     return "", ""
 
 
-__all__ = ("CLONE", "DEFINITION", "UNDEFINED_FUNCTION", "Canonical", "Facts", "Server", "Table", "canonicalise", "may_not_use", "read_facts")
+__all__ = (
+    "BUILDING",
+    "BUILDS",
+    "CLONE",
+    "DEFINITION",
+    "UNDEFINED_FUNCTION",
+    "Canonical",
+    "Facts",
+    "Server",
+    "Table",
+    "canonicalise",
+    "may_not_use",
+    "read_facts",
+)
