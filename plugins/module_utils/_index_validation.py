@@ -69,6 +69,7 @@ def argument_spec() -> ArgumentSpec:
             "standbys": {"type": "list", "elements": "str", "default": []},
             "fail_on": {"type": "list", "elements": "str", "default": ["contract", "queries"], "choices": list(FAIL_ON)},
             "before": {"type": "list", "elements": "dict"},
+            "report_only": {"type": "bool", "default": False},
             "repair": {"type": "str", "default": "none", "choices": ["none", "reindex_concurrently"]},
             "repair_timeout": {"type": "str", "default": "1h"},
             "statement_timeout": {"type": "str", "default": "30s"},
@@ -95,13 +96,13 @@ def contract_from(params: t.Mapping[str, t.Any]) -> Contract:
 
 
 def run(params: t.Mapping[str, t.Any], *, check_mode: bool = False) -> dict[str, t.Any]:
-    """The module's return values. Raises LastroError with all findings, or where the server cannot be asked."""
+    """The module's return values. Raises LastroError with all findings unless ``report_only``, and where the server cannot be asked."""
     settings, contract = settings_from_params(params), contract_from(params)
     options = repairs.Options(enabled=params["repair"] != "none", timeout=params["repair_timeout"], check_mode=check_mode)
     validated = validate(settings, contract, options, file_progress(params.get("progress_file")))
     result = as_result(validated)
     failing = [finding for finding in validated.findings if fails(finding, contract)]
-    if failing:
+    if failing and not params["report_only"]:
         raise _error(validated, failing, result)
     return result
 

@@ -265,8 +265,8 @@ def connect(settings: ConnectionSettings, *, application_name: str, autocommit: 
     try:
         connection.autocommit = True
         with connection.cursor() as cursor:
-            for name, value in values.items():
-                cursor.execute("SELECT set_config(%s, %s, false)", (name, value))
+            each = ", ".join(["set_config(%s, %s, false)"] * len(values))
+            cursor.execute(f"SELECT {each}", [part for pair in values.items() for part in pair])
         connection.autocommit = autocommit
         yield connection
     finally:

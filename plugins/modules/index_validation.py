@@ -179,6 +179,10 @@ options:
       - RV(findings) of an earlier call, to tell what is new. A finding of a report that stood before fails nothing; one of the contract or of a query does.
     type: list
     elements: dict
+  report_only:
+    description: Return the findings instead of failing.
+    type: bool
+    default: false
   repair:
     description:
       - V(reindex_concurrently) builds invalid indexes of O(indexes) anew, concurrently, and drops what an interrupted C(REINDEX CONCURRENTLY) of them left.

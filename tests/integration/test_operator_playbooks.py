@@ -324,6 +324,35 @@ def test_migrate(deployed: Operator) -> None:
     assert set(deployed.backups()) == backups | {name}
 
 
+def test_validate_indexes(deployed: Operator) -> None:
+    name, playbook = "users_by_test", "playbooks/validate_indexes.yml"
+    asked: dict[str, t.Any] = {"deploy_indexes": [{"name": name, "table": "users", "columns": ["email", "id"]}], "deploy_index_validation": {"limit": 60}}
+    valid = f"SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('{name}')"
+    assert "não tem contrato de índices" in deployed(playbook, fails=True, language="pt_BR", deploy_indexes=[])
+
+    told = deployed(playbook, fails=True, **asked)
+    assert f"Validating: {name}\n  ✗ Missing" in told
+    assert f"CREATE INDEX CONCURRENTLY {name} ON public.users USING btree (email, id);" in told
+
+    deployed.rows(f"CREATE INDEX {name} ON users (email, id)")
+    try:
+        files = deployed.everything()
+        assert "✓ SUCESSO: todos os 1 índices" in deployed(playbook, language="pt_BR", **asked)
+
+        deployed.rows(f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{name}'::regclass")
+        assert f"REINDEX INDEX CONCURRENTLY public.{name};" in deployed(playbook, fails=True, **asked)
+        told = deployed(playbook, "--check", fails=True, validate_repair="reindex_concurrently", **asked)
+        assert f"Repair: REINDEX INDEX CONCURRENTLY public.{name}" in told
+        assert deployed.rows(valid) == [(False,)]
+        assert deployed.everything() == files
+
+        assert "✓ SUCCESS: all 1 indexes" in deployed(playbook, validate_repair="reindex_concurrently", **asked)
+        assert deployed.rows(valid) == [(True,)]
+        assert deployed.lock_is_free()
+    finally:
+        deployed.rows(f"DROP INDEX {name}")
+
+
 def test_approve(deployed: Operator) -> None:
     wanted: dict[str, t.Any] = {"deploy_version": "r2", "deploy_signoffs": ["tech_lead", "devops"]}
     file = deployed.state / "signoffs.jsonl"
