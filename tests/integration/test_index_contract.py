@@ -213,3 +213,50 @@ def test_no_secret_of_the_application_is_shown(call_module: Call, tmp_path: Path
 def test_a_database_that_refuses(database: str, call_module: Call) -> None:
     answer = call_module(index_contract_info, database_url=f"{database}_gone")
     assert "cannot be reached" in answer["problem"]
+
+
+@pytest.mark.parametrize("kind", ["of a report", "of the contract"])
+def test_the_phase_says_what_is_new(
+    eduautismo: str, player: collections.abc.Callable[..., t.Any], include_role: collections.abc.Callable[..., dict[str, t.Any]], tmp_path: Path, kind: str
+) -> None:
+    """The task files of preflight and of the phase, with a migration in between that a finding does not come from, then with one that it comes from."""
+    variables = tmp_path / "r2.env"
+    variables.write_text(f"DATABASE_URL={eduautismo}\n", encoding="utf-8")
+    variables.chmod(0o600)
+    given: dict[str, t.Any] = {
+        "deploy_work_env": str(variables),
+        "deploy_lease": {},
+        "deploy_early_check": False,
+        "deploy_indexes": FOUR,
+        "deploy_index_validation": {"fail_on": ["contract", "missing_fk"]},
+    }
+    old, new = {
+        "of a report": (
+            "CREATE TABLE notes (plan bigint REFERENCES intervention_plans)",
+            "CREATE TABLE tags (plan bigint REFERENCES intervention_plans)",
+        ),
+        "of the contract": (f"DROP INDEX {P}review_frequency", f"DROP INDEX {P}created_by_id"),
+    }[kind]
+    migration = {"ansible.builtin.command": {"argv": [sys.executable, "-c", MIGRATION, "{{ old_or_new }}"]}, "environment": {"DATABASE_URL": eduautismo}}
+    play = player({"deploy_state_dir": str(tmp_path)})
+    before, phase = include_role("validate", "before", **given), include_role("validate", "main", **given)
+    harmless = {**migration, "vars": {"old_or_new": "SELECT 1"}}
+    execute(eduautismo, old)
+    found = play(before, harmless, phase, facts=["validate_evidence"], fails=kind == "of the contract")
+    if kind == "of a report":
+        assert found.facts["validate_evidence"] == {"total": 4, "valid": 4, "used": 4, "repairs": []}
+    else:
+        assert f"{P}review_frequency: missing (so before this run)" in found.output
+    found = play(before, {**migration, "vars": {"old_or_new": new}}, phase, fails=True)
+    lines = [line for line in found.output.replace("\\n", "\n").splitlines() if line.startswith("- ")]
+    fresh = "notes" if kind == "of a report" else f"{P}review_frequency"
+    assert [line for line in lines if "so before this run" in line] == [line for line in lines if fresh in line]
+    assert any("so before this run" not in line for line in lines)
+
+
+MIGRATION = """
+import os, sys, psycopg2
+connection = psycopg2.connect(os.environ["DATABASE_URL"])
+connection.autocommit = True
+connection.cursor().execute(sys.argv[1])
+"""
