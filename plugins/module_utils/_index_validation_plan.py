@@ -66,10 +66,7 @@ class Plan:
         return {"query": self.query, "verdict": self.verdict, "index": self.index, "detail": self.detail, **answers, "rows": self.rows}
 
 
-Verdict = tuple[Plan, IndexFinding | None]
-
-
-def probe(connection: PostgresConnection, facts: Facts, wanted: t.Sequence[tuple[Expected, Index]]) -> list[Verdict]:
+def probe(connection: PostgresConnection, facts: Facts, wanted: t.Sequence[tuple[Expected, Index]]) -> list[tuple[Plan, IndexFinding | None]]:
     """Whether each index can serve equality on its leading columns, whatever the table's size; all of them in one round trip."""
     asked = [(expected, index, _probes(expected, index)) for expected, index in wanted]
     units: dict[str, list[Item]] = {}
@@ -111,7 +108,7 @@ def _equality(relation: str, column: Column) -> str:
     return f"({column.name}){collation} = (SELECT {column.name} FROM {relation} WHERE false)"  # noqa: S608 - as above
 
 
-def _probed(facts: Facts, expected: Expected, index: Index, statements: t.Sequence[str], answers: t.Sequence[Answer]) -> Verdict:
+def _probed(facts: Facts, expected: Expected, index: Index, statements: t.Sequence[str], answers: t.Sequence[Answer]) -> tuple[Plan, IndexFinding | None]:
     definition = index.definition
     label = f"equality on {definition.keys[0].words()}"
     if definition.method not in PROBED_METHODS:
@@ -124,7 +121,7 @@ def _probed(facts: Facts, expected: Expected, index: Index, statements: t.Sequen
     return _read(expected, index, label, [plan_scans(answer.said[0]) for answer in answers])
 
 
-def _read(expected: Expected, index: Index, label: str, scans: t.Sequence[t.Sequence[Scan]]) -> Verdict:
+def _read(expected: Expected, index: Index, label: str, scans: t.Sequence[t.Sequence[Scan]]) -> tuple[Plan, IndexFinding | None]:
     """What the plans of an index's probes say of it."""
     names = {index.name, *(leaf.index for leaf in index.leaves)}
     used = next((scan for found in scans for scan in found if scan.index in names), None)
@@ -141,7 +138,7 @@ def _read(expected: Expected, index: Index, label: str, scans: t.Sequence[t.Sequ
     return Plan(label, "not_used", index.name, scans[-1][0].words(), {"usable": "no"}), finding
 
 
-def _not_asked(facts: Facts, expected: Expected, index: Index, plan: Plan, remedy: str) -> Verdict:
+def _not_asked(facts: Facts, expected: Expected, index: Index, plan: Plan, remedy: str) -> tuple[Plan, IndexFinding | None]:
     _why, grant = may_not_use(expected, facts.tables[expected.schema, expected.table], facts.server.role)
     words = Text(f"the planner cannot be asked: {plan.detail}", f"não se pode perguntar ao planejador: {plan.detail}")
     return plan, _probe_finding(entry_finding(expected, "not_explained", words, grant or remedy), index)
@@ -151,7 +148,7 @@ def _probe_finding(finding: IndexFinding, index: Index) -> IndexFinding:
     return dataclasses.replace(finding, about="queries", expected=f"{index.name} usable for equality on {index.definition.keys[0].words()}")
 
 
-def check_query(connection: PostgresConnection, query: Query, facts: Facts, number: int) -> Verdict:
+def check_query(connection: PostgresConnection, query: Query, facts: Facts, number: int) -> tuple[Plan, IndexFinding | None]:
     """The planner's verdict on a query of the contract, in one round trip. *number* makes its prepared statement's name."""
     if why := _bad_query(query):
         return _query_finding(query, "not_explained", why)
@@ -234,7 +231,9 @@ def _relevant(query: Query, facts: Facts) -> tuple[set[str], set[str]]:
     return names, tables | {".".join(place) for place in facts.named.get(query.index, ())}
 
 
-def _judged(query: Query, relevant: tuple[set[str], set[str]], usable: Reading, chosen: Reading, generic: Reading, *, given: bool) -> Verdict:
+def _judged(
+    query: Query, relevant: tuple[set[str], set[str]], usable: Reading, chosen: Reading, generic: Reading, *, given: bool
+) -> tuple[Plan, IndexFinding | None]:
     names, tables = relevant
     answers = {"usable": "yes" if _fulfils(query, names, usable) else "no"}
     for name, reading in (("chosen", chosen if given else None), ("chosen_generic", generic)):
@@ -287,7 +286,7 @@ def _fulfils(query: Query, names: t.AbstractSet[str], reading: Reading) -> bool:
 
 def _query_finding(
     query: Query, kind: str, why: Text, actual: str = "", *, answers: t.Mapping[str, str] | None = None, rows: int = -1, detail: str = ""
-) -> Verdict:
+) -> tuple[Plan, IndexFinding | None]:
     what = f"{query.index or 'an index of ' + query.table} {query.verdict} for: {query.sql}"
     unexplained = kind == "not_explained"
     remedy = "-- correct this query in the contract" if unexplained else f"EXPLAIN {query.statement};"
@@ -295,4 +294,4 @@ def _query_finding(
     return Plan(query.sql, "not_explained" if unexplained else "not_used", query.label, detail or actual or why.en, answers or {}, rows), finding
 
 
-__all__ = ("GENERIC", "SMALL_BYTES", "USED", "Plan", "Reading", "Verdict", "check_query", "explained", "probe")
+__all__ = ("GENERIC", "SMALL_BYTES", "USED", "Plan", "Reading", "check_query", "explained", "probe")
