@@ -45,9 +45,10 @@ with patch_module_args(json.load(sys.stdin)):
     except SystemExit:
         pass
 seconds = time.monotonic() - began
+processor = time.process_time()
 # getrusage would count what the process was before exec, too.
 peak = next(line for line in pathlib.Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-print(json.dumps({"seconds": seconds, "megabytes": int(peak.split()[1]) / 1024}), file=sys.stderr)
+print(json.dumps({"seconds": seconds, "processor": processor, "megabytes": int(peak.split()[1]) / 1024}), file=sys.stderr)
 """
 
 
@@ -74,10 +75,11 @@ def contract() -> list[dict[str, t.Any]]:
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """The module's answer, the seconds that its main() took, and the most memory that its process had."""
+    """The module's answer, the seconds that its main() took, its process's own processor time and the most memory that it had."""
 
     answer: dict[str, t.Any]
     seconds: float
+    processor: float
     megabytes: float
 
 

@@ -17,7 +17,8 @@ from demo.postgres import Postgres
 
 from . import index_scale
 
-SECONDS = 3.0
+PROCESSOR_SECONDS = 3.0
+"""Of the module's process, its start included. How long the clock shows depends on what else the machine does: tests/bench shows that."""
 MEGABYTES = 100.0
 ROUND_TRIPS = 5
 FAULTS = {
@@ -51,7 +52,7 @@ def measured(url: str, **options: object) -> tuple[index_scale.Measured, int]:
         done = index_scale.run(url.replace(f":{parts.port}/", f":{counter.port}/"), **options)
     finally:
         counter.close()
-    print(f"\n{done.seconds:.2f} s, {done.megabytes:.0f} MB, {counter.queries} round trips")
+    print(f"\n{done.seconds:.2f} s, {done.processor:.2f} s of the processor, {done.megabytes:.0f} MB, {counter.queries} round trips")
     return done, counter.queries
 
 
@@ -64,7 +65,7 @@ def test_five_thousand_at_once(url: str) -> None:
     assert done.answer["used"] == len(done.answer["plans"]) == 5 * index_scale.TABLES
     assert round_trips <= ROUND_TRIPS + len(queries)
     assert done.megabytes <= MEGABYTES
-    assert done.seconds <= SECONDS
+    assert done.processor <= PROCESSOR_SECONDS
 
 
 def test_faults_among_them(url: str) -> None:
@@ -79,4 +80,4 @@ def test_faults_among_them(url: str) -> None:
     assert found == {(index, kind) for _statement, index, kind in FAULTS.values()} | gone
     assert round_trips <= ROUND_TRIPS
     assert done.megabytes <= MEGABYTES
-    assert done.seconds <= SECONDS
+    assert done.processor <= PROCESSOR_SECONDS
