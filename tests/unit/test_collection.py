@@ -68,6 +68,13 @@ def test_every_module_is_in_the_action_group() -> None:
     assert runtime["action_groups"]["deploy"] == MODULES
 
 
+def test_every_module_that_works_on_a_host_notices_when_it_is_gone() -> None:
+    runtime = yaml.safe_load((ROOT / "meta" / "runtime.yml").read_text(encoding="utf-8"))
+    routed = {name for name, route in runtime["plugin_routing"]["modules"].items() if route == {"action_plugin": "lastro.deploy.host_module"}}
+    own = {path.stem for path in (ROOT / "plugins" / "action").glob("*.py")}
+    assert routed == set(MODULES) - own
+
+
 def test_links_are_one_for_each_entry_and_known_to_git() -> None:
     folder = ROOT / "collections" / "ansible_collections" / "lastro" / "deploy"
     assert {entry.name for entry in folder.iterdir()} == LINKED
