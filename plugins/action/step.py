@@ -15,6 +15,8 @@ from ansible_collections.lastro.deploy.plugins.plugin_utils._on_host import OnHo
 display = Display()
 
 SHOW_SECONDS = 5.0
+WAIT_SECONDS = 4.0
+"""How long one poll waits on the host for the end: less than the operator waits for a line."""
 RENEW_SHARE = 6
 GRACE_SECONDS = 15
 
@@ -49,25 +51,22 @@ class ActionModule(OnHost):
             return started
         lease = options["lease"]
         began = shown = renewed = time.monotonic()
-        for pause in _pauses():
-            time.sleep(pause)
-            now = time.monotonic()
-            due = bool(lease) and now - renewed >= lease["seconds"] / RENEW_SHARE
-            status = self._poll(started["results_file"], options, lease if due else {}, task_vars)
+        while time.monotonic() - began <= options["limit"] + GRACE_SECONDS:
+            due = bool(lease) and time.monotonic() - renewed >= lease["seconds"] / RENEW_SHARE
             if due:
-                renewed = now
+                renewed = time.monotonic()
                 self._renew_elsewhere(lease.get("others", ()), lease, task_vars or {})
+            status = self._poll(started["results_file"], options, lease if due else {}, task_vars)
+            now = time.monotonic()
             if status.get("failed"):
                 return status
             if status["finished"]:
                 outcome: dict[str, t.Any] = json.loads(status["outcome"])
                 outcome.pop("exception", None)
                 return outcome
-            if now - shown >= SHOW_SECONDS:
+            if now - shown + _wait(lease) >= SHOW_SECONDS:
                 shown = now
                 display.display(_progress_line(options["title"], status["progress"], now - began))
-            if now - began > options["limit"] + GRACE_SECONDS:
-                break
         return {"failed": True, "msg": f"{options['title'] or options['module']} did not end within {options['limit']} s and was stopped."}
 
     def _start(self, options: dict[str, t.Any], task_vars: dict[str, t.Any] | None) -> dict[str, t.Any]:
@@ -81,7 +80,7 @@ class ActionModule(OnHost):
         return started
 
     def _poll(self, results_file: str, options: dict[str, t.Any], lease: dict[str, t.Any], task_vars: dict[str, t.Any] | None) -> dict[str, t.Any]:
-        arguments: dict[str, t.Any] = {"results_file": results_file, **_progress_option(options)}
+        arguments: dict[str, t.Any] = {"results_file": results_file, "wait": _wait(options["lease"]), **_progress_option(options)}
         if lease:
             arguments |= {"state_dir": lease["state_dir"], "run_id": lease["run_id"], "lease_seconds": lease["seconds"]}
         status: dict[str, t.Any] = self._execute_module(module_name="lastro.deploy.step_status", module_args=arguments, task_vars=task_vars)
@@ -92,11 +91,8 @@ def _progress_option(options: dict[str, t.Any]) -> dict[str, str]:
     return {"progress_file": f"{options['lease']['state_dir']}/progress.json"} if options["progress"] and options["lease"] else {}
 
 
-def _pauses() -> t.Iterator[float]:
-    # A poll costs about 0.3 s of the host's CPU, and no module ends sooner than that.
-    yield from (0.3, 0.3, 0.5, 0.7)
-    while True:
-        yield 1.0
+def _wait(lease: dict[str, t.Any]) -> float:
+    return min(WAIT_SECONDS, lease["seconds"] / RENEW_SHARE) if lease else WAIT_SECONDS
 
 
 def _progress_line(title: str, progress: dict[str, t.Any], seconds: float) -> str:

@@ -12,14 +12,26 @@ from pathlib import Path
 
 from . import _dead_man, _lock
 
+LOOK_SECONDS = 0.05
 
-def status(options: t.Mapping[str, t.Any], *, write: bool = True, clock: t.Callable[[], float] = time.time) -> dict[str, t.Any]:
-    """{finished, outcome, progress} of the job; renews lease and timers where a state directory is given. Raises LastroError."""
+
+def status(
+    options: t.Mapping[str, t.Any], *, write: bool = True, clock: t.Callable[[], float] = time.time, sleep: t.Callable[[float], None] = time.sleep
+) -> dict[str, t.Any]:
+    """{finished, outcome, progress} of the job, at its end or after C(wait) seconds, whichever comes first.
+
+    Before that, renews lease and timers where a state directory is given. Raises LastroError.
+    """
     if options["state_dir"] and write:
         state_dir = Path(options["state_dir"])
         _lock.renew(state_dir, options["run_id"], options["lease_seconds"])
         renew_timers(state_dir, options["run_id"], options["lease_seconds"], clock)
     outcome = _finished(Path(options["results_file"]))
+    looks = int(options["wait"] / LOOK_SECONDS) if write else 0
+    while not outcome and looks > 0:
+        sleep(LOOK_SECONDS)
+        looks -= 1
+        outcome = _finished(Path(options["results_file"]))
     progress = _json(Path(options["progress_file"])) if options["progress_file"] else {}
     if outcome and write:
         Path(options["results_file"]).unlink(missing_ok=True)

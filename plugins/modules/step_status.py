@@ -22,6 +22,10 @@ options:
     description: The job's results file. It is removed once the job has ended.
     type: path
     required: true
+  wait:
+    description: Seconds to wait for its end. A call costs more than looking again, so the waiting is done on the host.
+    type: float
+    default: 0
   progress_file:
     description: The file in which the module keeps how far it is.
     type: path
@@ -67,6 +71,7 @@ from ansible_collections.lastro.deploy.plugins.module_utils._errors import Lastr
 SPEC = ArgumentSpec(
     {
         "results_file": {"type": "path", "required": True},
+        "wait": {"type": "float", "default": 0},
         "progress_file": {"type": "path"},
         "state_dir": {"type": "path"},
         "run_id": {"type": "str", "default": ""},

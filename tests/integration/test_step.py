@@ -242,7 +242,7 @@ def test_no_group_is_joined_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 class Host(step_action.ActionModule):
-    """The action plugin on a host that answers from a script; time passes where the plugin sleeps."""
+    """The action plugin on a host that answers from a script; time passes where the host waits for a module that still runs."""
 
     def __init__(self, answers: t.Iterable[dict[str, t.Any]]) -> None:
         self.answers = iter(answers)
@@ -256,7 +256,10 @@ class Host(step_action.ActionModule):
         del task_vars
         assert self._task.async_val == (50 if wrap_async else 0)  # left over, it would make the executor poll the task
         self.asked.append((self.now, module_name, module_args))
-        return next(self.answers)
+        answer = next(self.answers)
+        if answer is RUNNING:
+            self.now += module_args["wait"]
+        return answer
 
 
 STARTED = {"started": True, "results_file": "/r/j1"}
@@ -271,10 +274,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> collections.abc.Callable[..., tu
     def run(answers: t.Iterable[dict[str, t.Any]], **options: object) -> tuple[Host, dict[str, t.Any], list[str]]:
         host, shown = Host(answers), list[str]()
 
-        def sleep(seconds: float) -> None:
-            host.now += seconds
-
-        monkeypatch.setattr(step_action, "time", types.SimpleNamespace(sleep=sleep, monotonic=lambda: host.now))
+        monkeypatch.setattr(step_action, "time", types.SimpleNamespace(monotonic=lambda: host.now))
         monkeypatch.setattr(step_action, "display", types.SimpleNamespace(display=shown.append))
         return host, host._watched({**OPTIONS, **options}, {}), shown
 
@@ -285,12 +285,12 @@ Watched = collections.abc.Callable[..., tuple[Host, dict[str, t.Any], list[str]]
 
 
 def test_progress_is_shown_every_five_seconds(watched: Watched) -> None:
-    host, outcome, shown = watched([STARTED, *[RUNNING] * 15, {"finished": True, "outcome": '{"changed": true, "exception": "x"}', "progress": {}}])
+    host, outcome, shown = watched([STARTED, *[RUNNING] * 2, {"finished": True, "outcome": '{"changed": true, "exception": "x"}', "progress": {}}])
     assert outcome == {"changed": True}
     assert [" ".join(line.split()) for line in shown] == ["… protect 2 % of 50,000 rows, 2,000 rows/s, 24 s left"] * 2
     assert host.asked[0][1:] == ("slow", {"a": 1})
-    assert host.asked[1][1:] == ("lastro.deploy.step_status", {"results_file": "/r/j1"})
-    assert host.asked[1][0] - host.asked[0][0] < 0.5  # a quick module is not waited for
+    assert host.asked[1][1:] == ("lastro.deploy.step_status", {"results_file": "/r/j1", "wait": 4.0})
+    assert [later[0] - earlier[0] for earlier, later in itertools.pairwise(host.asked)] == [0, 4, 4]  # a quick module is not waited for
 
 
 def test_progress_lines() -> None:
@@ -303,14 +303,21 @@ def test_progress_lines() -> None:
 
 def test_the_lease_is_renewed_in_good_time(watched: Watched) -> None:
     lease = {"state_dir": "/s", "run_id": RUN, "seconds": 30}
-    host, outcome, _unused = watched([STARTED, *[RUNNING] * 20, {"finished": True, "outcome": "{}", "progress": {}}], lease=lease)
+    host, outcome, _unused = watched([STARTED, *[RUNNING] * 10, {"finished": True, "outcome": "{}", "progress": {}}], lease=lease)
     assert outcome == {}
     assert host.asked[0][2] == {"a": 1, "progress_file": "/s/progress.json"}
     renewals = [(moment, arguments) for moment, _unused, arguments in host.asked[1:] if "run_id" in arguments]
-    assert renewals[0][1] == {"results_file": "/r/j1", "progress_file": "/s/progress.json", "state_dir": "/s", "run_id": RUN, "lease_seconds": 30}
+    assert renewals[0][1] == {
+        "results_file": "/r/j1",
+        "wait": 4.0,
+        "progress_file": "/s/progress.json",
+        "state_dir": "/s",
+        "run_id": RUN,
+        "lease_seconds": 30,
+    }
     times = [100.0, *[moment for moment, _unused in renewals]]
-    assert all(5 <= later - earlier <= 6.5 for earlier, later in itertools.pairwise(times))
-    assert len(renewals) == 3
+    assert all(5 <= later - earlier <= 9 for earlier, later in itertools.pairwise(times))
+    assert len(renewals) == 5
 
 
 def test_a_module_that_never_answers(watched: Watched) -> None:
@@ -321,7 +328,7 @@ def test_a_module_that_never_answers(watched: Watched) -> None:
 
     host, outcome, _unused = watched(forever())
     assert outcome == {"failed": True, "msg": "protect did not end within 50 s and was stopped."}
-    assert 65 < host.now - 100 < 67
+    assert 65 < host.now - 100 < 70
     assert watched(forever(), title="")[1]["msg"].startswith("slow did not end")
 
 
@@ -350,6 +357,21 @@ def test_step_status(tmp_path: Path, state: Path, call_module: CallModule) -> No
     assert not results.exists() and not progress.exists()
     results.write_text('{"failed": true, "msg": "Timeout exceeded", "ansible_job_id": "j1"}', encoding="utf-8")
     assert call_module(step_status, results_file=str(results))["finished"] is True
+
+
+def test_a_poll_waits_for_the_end_and_no_longer(tmp_path: Path) -> None:
+    results, looks = tmp_path / "j1", list[float]()
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            results.write_text('{"changed": true}', encoding="utf-8")
+
+    options = {"results_file": str(results), "progress_file": None, "state_dir": None, "wait": 4.0}
+    assert _step.status(options, write=False, sleep=sleep)["finished"] is False and looks == []
+    assert _step.status(options, sleep=sleep)["finished"] is True and len(looks) == 3
+    assert _step.status(options, sleep=looks.append)["finished"] is False
+    assert sum(looks[3:]) == pytest.approx(4.0)
 
 
 def test_step_status_renews(state: Path, call_module: CallModule) -> None:
