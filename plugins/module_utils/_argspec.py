@@ -16,6 +16,9 @@ import typing as t
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.arg_spec import ModuleArgumentSpecValidator
+
+from ._errors import LastroError, Text
 
 Options = dict[str, dict[str, t.Any]]
 
@@ -39,6 +42,17 @@ class ArgumentSpec:
             required_together=self.required_together + other.required_together,
             mutually_exclusive=self.mutually_exclusive + other.mutually_exclusive,
         )
+
+    def checked(self, name: str, options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+        """*options*, which the profile gives as *name*, with the defaults and types of this spec. Raises LastroError."""
+        constraints = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "options"}
+        found = ModuleArgumentSpecValidator(self.options, **constraints).validate(dict(options))
+        if found.error_messages:
+            raise LastroError(
+                f"{name}: {'; '.join(found.error_messages)}.",
+                remedy=Text(en=f"Correct {name} in the profile.", pt_BR=f"Corrija {name} no perfil."),
+            )
+        return dict(found.validated_parameters)
 
     def create_module(self) -> AnsibleModule:
         """The module for this spec. Every module of the collection supports check mode, and ends with the limit of its step."""

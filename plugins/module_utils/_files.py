@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
 import typing as t
 from pathlib import Path
 
@@ -53,6 +54,33 @@ def write_atomic(path: Path, content: bytes, *, mode: int = 0o600) -> None:
         part.unlink(missing_ok=True)
         raise
     fsync_directory(path.parent)
+
+
+def put_private(path: Path, content: str, owner: str, *, write: bool) -> bool:
+    """Have a file 0600 with *content* in a directory 0700, owned by *owner* ("" for whoever runs this); whether that changes anything.
+
+    Raises LastroError, also for a user that this host does not know.
+    """
+    wanted = (0o600, content, _user(owner) if owner else os.geteuid())
+    with writing(path):
+        found = (path.stat().st_mode & 0o7777, path.read_text(encoding="utf-8", errors="replace"), path.stat().st_uid) if path.exists() else None
+        if write and found != wanted:
+            path.parent.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            make_directory(path.parent, 0o700)
+            write_atomic(path, content.encode())
+            if owner:
+                os.chown(path, wanted[2], -1)
+    return found != wanted
+
+
+def _user(name: str) -> int:
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        raise LastroError(
+            f"This host has no user {name}.",
+            remedy=Text(en="Create it, or correct deploy_user in the profile.", pt_BR="Crie-o, ou corrija deploy_user no perfil."),
+        ) from None
 
 
 def make_directory(path: Path, mode: int) -> None:
@@ -115,4 +143,4 @@ def parse_json_lines(content: bytes) -> list[dict[str, t.Any]]:
     return records
 
 
-__all__ = ("append_line", "fsync_directory", "make_directory", "parse_json_lines", "read_json_lines", "remove", "write_atomic", "writing")
+__all__ = ("append_line", "fsync_directory", "make_directory", "parse_json_lines", "put_private", "read_json_lines", "remove", "write_atomic", "writing")

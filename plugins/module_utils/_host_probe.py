@@ -1,23 +1,114 @@
 # Copyright: (c) 2026, lastro.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a host can take a release. PRIVATE to the collection."""
+"""Whether a host can take a release: interpreter, room, environment, services, backup and sign-offs in one look. PRIVATE to the collection."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 import shutil
 import subprocess
 import typing as t
 from pathlib import Path
 
-from ._errors import Text
+from . import _env_contract, _pg_dump, _postgres, _service_probe, _signoff
+from ._argspec import ArgumentSpec
+from ._errors import LastroError, Text
+from ._findings import from_error
 
 Finding = dict[str, t.Any]
 
 
+def argument_spec() -> ArgumentSpec:
+    """The options of the module host_probe."""
+    return ArgumentSpec(
+        {
+            "python": {"type": "str", "default": "python3"},
+            "directories": {"type": "list", "elements": "path", "default": []},
+            "min_free_mb": {"type": "int", "default": 200},
+            "environment_file": {"type": "path"},
+            "contract": {"type": "dict", "default": {}},
+            "services": {"type": "list", "elements": "dict", "default": []},
+            "backup": {"type": "dict", "default": {}},
+            "signoffs": {"type": "dict", "default": {}},
+        }
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """Everything that is looked at on one host; an empty part is not."""
+
+    python: str
+    directories: tuple[str, ...]
+    min_free_mb: int
+    contract: dict[str, t.Any]
+    services: dict[str, t.Any]
+    backup: dict[str, t.Any]
+    signoffs: dict[str, t.Any]
+
+    def secrets(self) -> set[str]:
+        """Passwords, to be censored."""
+        found = _service_probe.secrets_in(self.services) if self.services else set()
+        with contextlib.suppress(LastroError):  # it comes as a finding
+            found.update(_postgres.settings_from_params(self.backup).secrets() if self.backup else ())
+        return found
+
+
+def look_from(options: t.Mapping[str, t.Any]) -> Look:
+    """The look that the options of ``argument_spec`` describe. Raises LastroError for a part that is none."""
+    file = {"environment_file": options["environment_file"]}
+    return Look(
+        options["python"],
+        tuple(options["directories"]),
+        options["min_free_mb"],
+        _checked(_env_contract.argument_spec(), "contract", {**file, "contract": options["contract"], "report_only": True}, options),
+        _checked(_service_probe.argument_spec(), "services", {**file, "targets": options["services"], "report_only": True}, options),
+        _checked(_pg_dump.argument_spec(), "backup", {**file, **options["backup"]}, options),
+        options["signoffs"],
+    )
+
+
+def _checked(spec: ArgumentSpec, name: str, values: dict[str, t.Any], options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    return spec.checked(f"deploy_{'env_contract' if name == 'contract' else name}", values) if options[name] else {}
+
+
+def run(look: Look) -> dict[str, t.Any]:
+    """{python_version, checked, findings, signoffs}: the result of the module host_probe, all findings in one list."""
+    host = probe(look.python, look.directories, look.min_free_mb)
+    signed = _signoffs(look.signoffs) if look.signoffs else {}
+    parts = [
+        host,
+        _env_contract.run(look.contract) if look.contract else {},
+        _service_probe.run(look.services) if look.services else {},
+        _backup(look.backup) if look.backup else {},
+        signed,
+    ]
+    return {
+        "python_version": host["python_version"],
+        "checked": sum(part.get("checked", 0) for part in parts),
+        "findings": [finding for part in parts for finding in part.get("findings", [])],
+        "signoffs": signed.get("signoffs", []),
+    }
+
+
+def _signoffs(wanted: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    return _signoff.run(Path(wanted["state_dir"]), release=wanted["release"], name=None, by="", comment="", required=wanted["required"], write=False)
+
+
+def _backup(options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """What a backup would fail at."""
+    try:
+        _pg_dump.run(_postgres.settings_from_params(options), _pg_dump.options_from_params(options), check_mode=True)
+    except LastroError as error:
+        return {"findings": [from_error("backup", error).as_result("target")]}
+    return {}
+
+
 def probe(python: str, directories: t.Sequence[str], min_free_mb: int) -> dict[str, t.Any]:
-    """{python_version, checked, findings} of this host."""
+    """{python_version, checked, findings} of the host itself."""
     version = python_version(python)
     findings = [] if version else [_no_python(python)]
     for directory in directories:
@@ -68,4 +159,4 @@ def _too_full(directory: Path, free: int, needed: int) -> Finding:
     return {"target": str(directory), "problem": f"the disk is full: {free} MB are free, {needed} MB are needed.", "remedy": remedy._asdict()}
 
 
-__all__ = ("look_at", "probe", "python_version")
+__all__ = ("Look", "argument_spec", "look_at", "look_from", "probe", "python_version", "run")

@@ -8,6 +8,7 @@ import collections.abc
 import datetime
 import json
 import os
+import pwd
 import stat
 import typing as t
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from ansible_collections.lastro.deploy.plugins.module_utils import _clock, _files, _progress
 from ansible_collections.lastro.deploy.plugins.module_utils._argspec import ArgumentSpec
 from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError, Text
-from ansible_collections.lastro.deploy.plugins.modules import random_file
+from ansible_collections.lastro.deploy.plugins.modules import environment_file, random_file
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -201,3 +202,26 @@ def test_a_random_file_that_cannot_be(tmp_path: Path, call_module: CallModule) -
     (tmp_path / "file").touch()
     refused = call_module(random_file, path=str(tmp_path / "file" / "token"))
     assert refused["failed"] and "token cannot be written: File exists" in refused["msg"]
+
+
+# --- the environment file of a release --------------------------------------------------------------------------------
+
+
+def test_an_environment_file_is_private_and_written_once(tmp_path: Path, call_module: CallModule) -> None:
+    path = tmp_path / "app" / "env" / "r2.env"
+    options = {"path": str(path), "content": 'KEY="sesame"\n', "owner": pwd.getpwuid(os.geteuid()).pw_name}
+    assert call_module(environment_file, check=True, **options)["changed"] is True
+    assert not path.parent.exists()
+    answer = call_module(environment_file, **options)
+    assert (answer["changed"], answer["path"]) == (True, str(path)) and "sesame" not in str(answer)
+    assert (path.read_text(encoding="utf-8"), mode(path), mode(path.parent)) == ('KEY="sesame"\n', 0o600, 0o700)
+    assert call_module(environment_file, **options)["changed"] is False
+    path.chmod(0o644)
+    assert call_module(environment_file, **{**options, "owner": ""})["changed"] is True
+    assert mode(path) == 0o600
+
+
+def test_an_environment_file_of_a_user_that_is_not_there(tmp_path: Path, call_module: CallModule) -> None:
+    answer = call_module(environment_file, path=str(tmp_path / "r2.env"), content="A=1", owner="nobody-of-this-name")
+    assert answer["failed"] and "no user nobody-of-this-name" in answer["problem"] and "deploy_user" in answer["remedy"]["en"]
+    assert list(tmp_path.iterdir()) == []

@@ -64,3 +64,31 @@ def test_a_directory_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.
     (finding,) = _host_probe.look_at(tmp_path / "a" / "b", 1)
     assert asked == [tmp_path]
     assert (finding["target"], finding["problem"]) == (str(tmp_path / "a" / "b"), f"{tmp_path} cannot be written.")
+
+
+def test_one_list_of_findings_from_every_part(tmp_path: Path, call_module: CallModule) -> None:
+    file = tmp_path / "r2.env"
+    file.write_text('DATABASE_URL="postgresql://calendar:sesame-open-door@127.0.0.1:1/calendar"\nKEY="short"\n', encoding="utf-8")
+    file.chmod(0o600)
+    found = call_module(
+        host_probe,
+        python=sys.executable,
+        environment_file=str(file),
+        contract={"KEY": {"type": "key", "bytes": 32}, "SECRET_KEY": {"type": "string"}},
+        services=[{"name": "sessions", "kind": "tcp", "host": "127.0.0.1", "port": 1}, {"kind": "redis", "url_variable": "REDIS_URL"}],
+        backup={"dest": str(tmp_path / "backups"), "name": "20261121T221004-7c1f", "encryption": "none"},
+        signoffs={"state_dir": str(tmp_path / "state"), "release": "r2-3f9c2e1", "required": ["tech_lead"]},
+    )
+    assert "findings" in found, found
+    subjects = [finding.get("target") or finding["variable"] for finding in found["findings"]]
+    assert subjects == ["KEY", "SECRET_KEY", "sessions", "REDIS_URL", "backup", "sign-off"]
+    assert (found["checked"], found["signoffs"], found["changed"]) == (1 + 2 + 2 + 1, [], False)
+    assert all(finding["problem"] and finding["remedy"]["pt_BR"] for finding in found["findings"])
+    assert "sesame" not in str(found) and sorted(path.name for path in tmp_path.iterdir()) == ["r2.env"]
+
+
+def test_a_part_of_the_profile_that_is_none(call_module: CallModule) -> None:
+    found = call_module(host_probe, services=[{"kind": "mysql", "host": "127.0.0.1"}])
+    assert found["failed"] and "deploy_services: value of kind must be one of" in found["problem"]
+    found = call_module(host_probe, backup={"destination": "/b"})
+    assert found["failed"] and "deploy_backup: " in found["problem"] and "dest" in found["problem"]
