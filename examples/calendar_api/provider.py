@@ -208,9 +208,9 @@ class _Server(http.server.ThreadingHTTPServer):
     request_queue_size = 128
 
 
-def server(provider: Provider, port: int = 0) -> http.server.ThreadingHTTPServer:
-    """A server of *provider* that listens on 127.0.0.1:*port* (0: a free one) and is not serving yet."""
-    return _Server(("127.0.0.1", port), type("Handler", (_Handler,), {"provider": provider}))
+def server(provider: Provider, port: int = 0, host: str = "127.0.0.1") -> http.server.ThreadingHTTPServer:
+    """A server of *provider* that listens on *host*:*port* (0: a free one) and is not serving yet."""
+    return _Server((host, port), type("Handler", (_Handler,), {"provider": provider}))
 
 
 @contextlib.contextmanager
@@ -234,7 +234,8 @@ def address_of(listening: http.server.ThreadingHTTPServer) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(description="Local OAuth provider of the calendar-api example.")
-    parser.add_argument("--port", type=int, default=0, help="port of 127.0.0.1; 0 takes a free one")
+    parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 takes a free one")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s: this machine alone)")
     parser.add_argument("--ready-file", type=Path, help="file that gets the address when the provider answers; without it, standard output gets it")
     options = parser.parse_args(arguments)
 
@@ -244,7 +245,7 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     provider = Provider(client_id=os.environ.get("GOOGLE_CLIENT_ID", ""), client_secret=os.environ.get("GOOGLE_CLIENT_SECRET", ""))
-    with server(provider, options.port) as listening:
+    with server(provider, options.port, options.host) as listening:
         if options.ready_file is None:
             print(address_of(listening), flush=True)
         else:

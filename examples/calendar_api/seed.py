@@ -1,17 +1,23 @@
 # Copyright: (c) 2026, lastro.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Users with clear-text tokens, as r1 left them: random to a reader, the same again for a test that knows the seed."""
+"""Users with clear-text tokens, as r1 left them: random to a reader, the same again for a test that knows the seed.
+
+``python -m calendar_api.seed --users 2000`` fills the database of DATABASE_URL, unless it has users.
+"""
 
 from __future__ import annotations
 
+import argparse
 import collections.abc
 import contextlib
 import datetime
 import hashlib
 import io
+import os
 
 import psycopg2
+import psycopg2.errors
 import psycopg2.extensions
 
 from .provider import issue
@@ -74,5 +80,11 @@ def _copy(cursor: psycopg2.extensions.cursor, table: str, columns: str, rows: co
     text = "".join("\t".join(map(str, row)) + "\n" for row in rows)
     cursor.copy_expert(f"COPY {table} ({columns}) FROM STDIN", io.StringIO(text))
 
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Fill the empty tables of r1 in the database of DATABASE_URL.")
+    parser.add_argument("--users", type=int, default=50_000, help="how many (default %(default)s)")
+    with contextlib.suppress(psycopg2.errors.UniqueViolation):  # it has its users already
+        seed(os.environ["DATABASE_URL"], parser.parse_args().users)
 
 __all__ = ("DEFAULT_SEED", "seed", "token", "tokens")

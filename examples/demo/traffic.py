@@ -27,6 +27,7 @@ import random
 import resource
 import secrets
 import signal
+import ssl
 import sys
 import time
 import typing as t
@@ -64,10 +65,15 @@ class Record:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What to send where. *rate* in requests a second; *timeout* and *seconds* (the longest run) in seconds."""
+    """What to send where. *rate* in requests a second; *timeout* and *seconds* (the longest run) in seconds.
+
+    With *tls* it is HTTPS, and *name* (default: *host*) is whom the certificate must be for and the request's Host.
+    """
 
     host: str
     port: int
+    tls: ssl.SSLContext | None = None
+    name: str = ""
     rate: float = 100.0
     seconds: float = 900.0
     timeout: float = 10.0
@@ -98,10 +104,11 @@ class Connection:
     writer: asyncio.StreamWriter
 
     @classmethod
-    async def open(cls, host: str, port: int) -> Connection:
+    async def open(cls, settings: Settings) -> Connection:
         """Raises RequestError."""
+        secured: dict[str, t.Any] = {"ssl": settings.tls, "server_hostname": settings.name or settings.host} if settings.tls else {}
         try:
-            return cls(*await asyncio.open_connection(host, port, limit=MOST_HEADER_BYTES))
+            return cls(*await asyncio.open_connection(settings.host, settings.port, limit=MOST_HEADER_BYTES, **secured))
         except OSError as error:
             raise RequestError("connect") from error
 
@@ -202,13 +209,18 @@ class Client:
             "token-check": ("GET", f"/api/users/{user}/token-check", b""),
             "bookings": ("POST", "/api/bookings", json.dumps({"user_id": user, "slot": slot}).encode()),
         }[kind]
-        lines = [f"{method} {path} HTTP/1.1", f"Host: {self._settings.host}:{self._settings.port}", "User-Agent: lastro-demo", "Accept: */*"]
+        lines = [
+            f"{method} {path} HTTP/1.1",
+            f"Host: {self._settings.name or self._settings.host}:{self._settings.port}",
+            "User-Agent: lastro-demo",
+            "Accept: */*",
+        ]
         lines += [f"Connection: {'keep-alive' if keeps else 'close'}"]
         lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"] if body else []
         return "\r\n".join([*lines, "", ""]).encode() + body
 
     async def _exchange(self, request: bytes, *, keeps: bool) -> Answer:
-        connection = self._idle.popleft() if keeps and self._idle else await Connection.open(self._settings.host, self._settings.port)
+        connection = self._idle.popleft() if keeps and self._idle else await Connection.open(self._settings)
         reusable = False
         try:
             answer = await connection.ask(request)

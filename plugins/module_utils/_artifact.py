@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import gzip
 import hashlib
 import os
@@ -177,22 +179,43 @@ def build_wheels(archive: Path, requirements: str, target: Target, build_dir: Pa
                 pt_BR="Adicione-o, com versões exatas, ou indique o arquivo certo em deploy_requirements.",
             ),
         )
-    key = hashlib.sha256(b"\0".join([wanted, target.python.encode(), *(platform.encode() for platform in target.platforms), PIP.encode()])).hexdigest()[:16]
+    return collect_wheels(wanted, target, build_dir)
+
+
+def collect_wheels(wanted: bytes, target: Target, build_dir: Path, constraints: bytes = b"") -> Path:
+    """One tar file with every wheel that *wanted* (the text of a requirements file) needs on *target* within *constraints*, and pip's own.
+
+    Hosts that ask at the same time wait for the one that builds. Raises LastroError that names requirements without a fitting wheel.
+    """
+    parts = [wanted, constraints, target.python.encode(), *(platform.encode() for platform in target.platforms), PIP.encode()]
+    key = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
     path = build_dir / f"wheels-{key}.tar"
-    if path.exists():
-        return path
     with writing(build_dir):
-        _pack_wheels(wanted, target, path)
+        build_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _held(build_dir):
+            if not path.exists():
+                _pack_wheels(wanted, constraints, target, path)
     return path
 
 
-def _pack_wheels(wanted: bytes, target: Target, path: Path) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+@contextlib.contextmanager
+def _held(directory: Path) -> t.Iterator[None]:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _pack_wheels(wanted: bytes, constraints: bytes, target: Target, path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         listed = Path(scratch) / "requirements.txt"
         listed.write_bytes(wanted)
+        limits = Path(scratch) / "constraints.txt"
+        limits.write_bytes(constraints)
         wheels = Path(scratch) / "wheels"
-        _download(["--requirement", str(listed), PIP], target, wheels)
+        _download(["--requirement", str(listed), "--constraint", str(limits), PIP], target, wheels)
         part = path.with_suffix(f".{os.getpid()}.part")
         with part.open("wb") as raw:
             with tarfile.open(fileobj=raw, mode="w") as tar:
@@ -247,4 +270,4 @@ def release_id(version: str, sha256: str, parts: t.Iterable[str]) -> str:
     return f"{re.sub(r'[^A-Za-z0-9._]+', '_', version)}-{sealed[:7]}"
 
 
-__all__ = ("Source", "Target", "build_source", "build_wheels", "digest", "read_member", "release_id")
+__all__ = ("Source", "Target", "build_source", "build_wheels", "collect_wheels", "digest", "read_member", "release_id")

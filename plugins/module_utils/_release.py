@@ -5,26 +5,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import gzip
-import hashlib
 import os
 import re
-import shutil
-import subprocess
-import tarfile
 import typing as t
-import zlib
 from pathlib import Path
 
+from . import _virtualenv
 from ._artifact import digest
 from ._errors import LastroError, Text
-from ._files import fsync_directory, writing
+from ._files import writing
 from ._progress import Progress, silent
+from ._tar import extract
+from ._whole_directory import begin, discard, finish, is_complete
 
-UNFINISHED = ".lastro-unfinished"
-WHEELS = ".lastro-wheels"
 ENVIRONMENTS = "venvs"
 
 
@@ -48,13 +42,7 @@ class Staging:
     @property
     def environment(self) -> Path:
         """The virtual environment: one for all releases with the same wheels and interpreter, never changed once it is made."""
-        interpreter = hashlib.sha256(self.python.encode()).hexdigest()[:8]
-        return self.root / ENVIRONMENTS / f"{self.wheels.stem}-{interpreter}"
-
-
-def is_complete(directory: Path) -> bool:
-    """Whether a release was staged to its end."""
-    return directory.is_dir() and not (directory / UNFINISHED).exists()
+        return self.root / ENVIRONMENTS / _virtualenv.directory_name(self.wheels, self.python)
 
 
 def stage(staging: Staging, *, progress: Progress = silent) -> dict[str, int]:
@@ -62,62 +50,18 @@ def stage(staging: Staging, *, progress: Progress = silent) -> dict[str, int]:
     check_archive(staging)
     directory = staging.directory
     with writing(directory):
-        _discard(directory)
-        _begin(directory)
+        discard(directory)
+        begin(directory)
         progress(0, 3, "steps")
-        with _open_tar(staging.archive) as tar:
-            tar.extractall(directory, filter="data")
-            files = len(tar.getmembers())
+        files = extract(staging.archive, directory)
         progress(1, 3, "steps")
-        wheels = 0 if is_complete(staging.environment) else _install(staging)
+        wheels = 0
+        if not is_complete(staging.environment):
+            wheels = _virtualenv.make(staging.environment, staging.wheels, staging.python, directory / staging.requirements)
         (directory / "venv").symlink_to(os.path.relpath(staging.environment, directory))
         progress(3, 3, "steps")
-        os.sync()
-        (directory / UNFINISHED).unlink()
-        fsync_directory(directory)
+        finish(directory)
     return {"files": files, "wheels": wheels}
-
-
-def _begin(directory: Path) -> None:
-    """Make the directory so that it is marked as unfinished from its first moment, also after a power cut."""
-    fresh = _hidden(directory, "new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(mode=0o755, parents=True)
-    (fresh / UNFINISHED).touch()
-    fsync_directory(fresh)
-    fresh.rename(directory)
-    fsync_directory(directory.parent)
-
-
-def _discard(directory: Path) -> bool:
-    """Remove a release; killed in the middle it is gone all the same, never half there. False where there was none."""
-    gone = _hidden(directory, "gone")
-    shutil.rmtree(gone, ignore_errors=True)
-    if not directory.exists():
-        return False
-    directory.rename(gone)
-    fsync_directory(gone.parent)
-    shutil.rmtree(gone)
-    return True
-
-
-def _hidden(directory: Path, what: str) -> Path:
-    return directory.with_name(f".{directory.name}.{what}")
-
-
-@contextlib.contextmanager
-def _open_tar(path: Path) -> t.Iterator[tarfile.TarFile]:
-    try:
-        with tarfile.open(path) as tar:
-            yield tar
-    except (FileNotFoundError, EOFError, tarfile.TarError, zlib.error, gzip.BadGzipFile) as error:
-        raise LastroError(
-            f"{path.name} cannot be unpacked: {error}.",
-            remedy=Text(
-                en="Build a whole .tar.gz without links that lead out of it, and run the command again.",
-                pt_BR="Gere um .tar.gz inteiro, sem links que levem para fora dele, e execute o comando de novo.",
-            ),
-        ) from None
 
 
 def check_archive(staging: Staging) -> None:
@@ -138,64 +82,13 @@ def check_archive(staging: Staging) -> None:
         )
 
 
-def _install(staging: Staging) -> int:
-    venv = staging.environment
-    _discard(venv)
-    _begin(venv)
-    _run([staging.python, "-m", "venv", "--without-pip", str(venv)], "create the virtual environment")
-    unpacked = staging.directory / WHEELS
-    with _open_tar(staging.wheels) as tar:
-        tar.extractall(unpacked, filter="data")
-    pip = next(unpacked.glob("pip-*.whl"), unpacked / "pip.whl")
-    _run(
-        [
-            str(venv / "bin" / "python"),
-            str(pip / "pip"),
-            "install",
-            "--quiet",
-            "--no-index",
-            "--disable-pip-version-check",
-            f"--find-links={unpacked}",
-            f"--requirement={staging.directory / staging.requirements}",
-        ],
-        "install the wheels",
-    )
-    count = len(list(unpacked.iterdir()))
-    shutil.rmtree(unpacked)
-    os.sync()
-    (venv / UNFINISHED).unlink()
-    fsync_directory(venv)
-    return count
-
-
-def _run(command: list[str], what: str) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHON", "VIRTUAL_ENV", "__PYVENV"))}
-    environment["PIP_CONFIG_FILE"] = os.devnull  # this host's own indexes and constraints are not the release's
-    try:
-        # A backend knows no AnsibleModule, so there is no run_command here.
-        finished = subprocess.run(  # pylint: disable=ansible-bad-function
-            command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
-        )
-        reason = "" if finished.returncode == 0 else " ".join(finished.stderr.split())[-300:] or f"exit status {finished.returncode}"
-    except OSError as error:
-        reason = str(error)
-    if reason:
-        raise LastroError(
-            f"This host cannot {what}: {reason}",
-            remedy=Text(
-                en="Check deploy_python (an interpreter with the module venv) and the free space below deploy_root on the host.",
-                pt_BR="Verifique deploy_python (um interpretador com o módulo venv) e o espaço livre em deploy_root no host.",
-            ),
-        )
-
-
 def remove(root: Path, releases: t.Iterable[str]) -> list[str]:
     """Remove releases with their environment files; the ids that were there. Raises LastroError."""
     removed = []
     for release in releases:
         directory = root / "releases" / checked(release)
         with writing(directory):
-            if _discard(directory):
+            if discard(directory):
                 removed.append(release)
             (root / "env" / f"{release}.env").unlink(missing_ok=True)
     if removed:
@@ -209,7 +102,7 @@ def _discard_unused(root: Path) -> None:
     for environment in (root / ENVIRONMENTS).glob("[!.]*"):
         if environment.resolve() not in used:
             with writing(environment):
-                _discard(environment)
+                discard(environment)
 
 
 def checked(release: str) -> str:
@@ -243,4 +136,4 @@ def run(options: t.Mapping[str, t.Any], *, progress: Progress = silent, write: b
     return {**result, "diff": {"before": before, "after": after}}
 
 
-__all__ = ("Staging", "check_archive", "checked", "is_complete", "remove", "run", "stage")
+__all__ = ("Staging", "check_archive", "checked", "remove", "run", "stage")

@@ -7,9 +7,9 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: wheelhouse
-short_description: Collect the wheels that a release needs, on the controller
+short_description: Collect the wheels that a release or a tool environment needs, on the controller
 description:
-  - Downloads every wheel of the artifact's requirements for the hosts' interpreter once, and packs them into one file.
+  - Downloads every wheel of the requirements for the hosts' interpreter once, and packs them into one file.
   - Hosts install from that file without an index. A requirement without a fitting wheel is named.
 extends_documentation_fragment: [lastro.deploy.attributes]
 attributes:
@@ -20,17 +20,19 @@ author:
   - lastro.deploy contributors (@lastro)
 options:
   archive:
-    description: The artifact on the controller.
+    description: The artifact on the controller, which holds the requirements. Without it O(requirements) is a file on the controller.
     type: path
-    required: true
   build_dir:
     description: The directory on the controller that keeps what was built.
     type: path
     required: true
   requirements:
-    description: The requirements file in the artifact.
+    description: The requirements file, in the artifact where there is one.
     type: str
     default: requirements.txt
+  constraints:
+    description: A file on the controller with the versions of what the requirements bring along.
+    type: path
   python_version:
     description: The hosts' Python, for example V(3.11).
     type: str
@@ -70,12 +72,14 @@ from ansible_collections.lastro.deploy.plugins.module_utils._errors import Lastr
 
 SPEC = ArgumentSpec(
     {
-        "archive": {"type": "path", "required": True},
+        "archive": {"type": "path"},
         "build_dir": {"type": "path", "required": True},
         "requirements": {"type": "str", "default": "requirements.txt"},
+        "constraints": {"type": "path"},
         "python_version": {"type": "str", "required": True},
         "platforms": {"type": "list", "elements": "str", "default": []},
-    }
+    },
+    mutually_exclusive=(("archive", "constraints"),),
 )
 
 
@@ -87,7 +91,11 @@ def main() -> None:
     build_dir = Path(options["build_dir"])
     try:
         before = set(build_dir.glob("wheels-*.tar"))
-        path = _artifact.build_wheels(Path(options["archive"]), options["requirements"], target, build_dir)
+        if options["archive"]:
+            path = _artifact.build_wheels(Path(options["archive"]), options["requirements"], target, build_dir)
+        else:
+            wanted, constraints = (Path(options[name]).read_bytes() if options[name] else b"" for name in ("requirements", "constraints"))
+            path = _artifact.collect_wheels(wanted, target, build_dir, constraints)
     except LastroError as error:
         module.fail_json(**error.as_result())
     module.exit_json(changed=path not in before, path=str(path), sha256=_artifact.digest(path))

@@ -154,6 +154,7 @@ class Fleet:
     def _boot(self, host: Host) -> None:
         rights = [word for name in CAPABILITIES for word in ("--cap-add", name)]
         place = ["--name", host.container, "--hostname", host.name, "--network", host.fleet.network, "--network-alias", host.name, "--ip", host.address]
+        place += ["--network-alias", f"{host.name}.test"]  # a name that a certificate may be for
         # With a new address of its card, its neighbours would look for it at the old one after a reboot.
         place += ["--mac-address", "02:00:" + ":".join(f"{part:02x}" for part in ipaddress.ip_address(host.address).packed)]
         safety = ["--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined", "--security-opt", "unmask=ALL"]

@@ -16,7 +16,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = (ROOT / "plugins" / "module_utils" / "_errors.py").read_text(encoding="utf-8").splitlines()[:3]
 LINKED = {"galaxy.yml", "meta", "playbooks", "plugins", "roles"}
-SETS = ("runtime", "demo", "test", "lint")
+SETS = ("runtime", "tools", "demo", "test", "lint")
 
 
 def known_files(*patterns: str) -> list[Path]:
@@ -34,7 +34,7 @@ def pins(name: str) -> dict[str, list[str]]:
     """The versions of a requirements file by package; several where a marker chooses."""
     found: dict[str, list[str]] = {}
     for line in (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8").splitlines():
-        if line and not line.startswith(("#", "-c ")):
+        if line and not line.startswith(("#", "-c ", "-r ")):
             match = re.fullmatch(r"([a-z0-9-]+)==(\S+)( ; python_version (?:<|>=) \"3\.12\")?", line)
             assert match, f"{name}.txt: {line!r} is no exact pin"
             found.setdefault(match[1], []).append(match[2])

@@ -19,7 +19,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from ansible_collections.lastro.deploy.plugins.module_utils import _release
+from ansible_collections.lastro.deploy.plugins.module_utils import _release, _whole_directory
 from ansible_collections.lastro.deploy.plugins.module_utils._artifact import digest
 from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
 from ansible_collections.lastro.deploy.plugins.modules import release as release_module
@@ -142,8 +142,8 @@ def test_killed_in_the_middle_and_staged_again(when: str, built: Built, tmp_path
         (tmp_path / "python").chmod(0o755)
         kill_when(started.exists, built.options(root, python=str(tmp_path / "python")))
         assert [path.is_dir() for path in (root / "venvs").glob("*/bin")] == [True]
-    assert (directory / _release.UNFINISHED).exists()
-    assert not _release.is_complete(directory)
+    assert (directory / _whole_directory.UNFINISHED).exists()
+    assert not _whole_directory.is_complete(directory)
     (directory / "left over").touch()
     assert call_module(release_module, **built.options(root))["changed"] is True
     assert works(directory)
@@ -175,7 +175,7 @@ def test_killed_while_it_is_removed(step: str, built: Built, tmp_path: Path, mon
     if step == "rename":
         monkeypatch.setattr(Path, "rename", die)
     else:
-        real = _release.shutil.rmtree
+        real = _whole_directory.shutil.rmtree
 
         def half(path: Path, **options: t.Any) -> None:  # noqa: ANN401
             if path.exists():
@@ -183,12 +183,12 @@ def test_killed_while_it_is_removed(step: str, built: Built, tmp_path: Path, mon
                 die()
             real(path, **options)
 
-        monkeypatch.setattr(_release.shutil, "rmtree", half)
+        monkeypatch.setattr(_whole_directory.shutil, "rmtree", half)
     with pytest.raises(KeyboardInterrupt):
         _release.remove(tmp_path, ["r1"])
     monkeypatch.undo()
     # Either it stands there whole, or it is gone: half a release never counts as one.
-    assert _release.is_complete(directory) is (step == "rename")
+    assert _whole_directory.is_complete(directory) is (step == "rename")
     assert directory.exists() is (step == "rename")
     _release.remove(tmp_path, ["r1"])
     assert names(tmp_path / "releases") == []
@@ -207,7 +207,7 @@ def test_an_archive_that_leads_out_of_itself(built: Built, tmp_path: Path, call_
     refused = call_module(release_module, **Built(archive, built.wheels).options(tmp_path / "root"))
     assert refused["failed"] and "bad.tar.gz cannot be unpacked" in refused["problem"]
     assert not list((tmp_path / "root").rglob("outside"))
-    assert not _release.is_complete(tmp_path / "root" / "releases" / "r1-0000001")
+    assert not _whole_directory.is_complete(tmp_path / "root" / "releases" / "r1-0000001")
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_what_an_installation_lacks(change: dict[str, str], message: str, built:
     with pytest.raises(LastroError, match=message) as caught:
         _release.run(options)
     assert caught.value.remedy.pt_BR
-    assert not _release.is_complete(tmp_path / "root" / "releases" / "r1-0000001")
+    assert not _whole_directory.is_complete(tmp_path / "root" / "releases" / "r1-0000001")
 
 
 def test_wheels_without_pip(built: Built, tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_a_full_disk(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(tarfile.TarFile, "extractall", full)
     with pytest.raises(LastroError, match="r1-0000001 cannot be written: No space left on device"):
         _release.run({**built.options(tmp_path / "root"), "requirements": "requirements.txt", "remove": []})
-    assert not _release.is_complete(tmp_path / "root" / "releases" / "r1-0000001")
+    assert not _whole_directory.is_complete(tmp_path / "root" / "releases" / "r1-0000001")
 
 
 def test_releases_with_the_same_wheels_share_their_environment(built: Built, tmp_path: Path, call_module: CallModule) -> None:
