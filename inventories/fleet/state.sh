@@ -4,6 +4,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Inventory script: the hosts of a fleet world and its facts (fleet_state), as tests/bin/fleet has written them into the file
-# that LASTRO_FLEET names.
+# that LASTRO_FLEET names; no host where there is none yet.
 set -eu
-cat "${LASTRO_FLEET:?names the inventory.json of a fleet; tests/bin/fleet up makes one}"
+cat "${LASTRO_FLEET:-/nonexistent}" 2>/dev/null || echo '{"_meta": {"hostvars": {}}}'

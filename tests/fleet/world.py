@@ -178,6 +178,7 @@ def _facts(world: FleetWorld, environment: str, groups: t.Mapping[str, t.Sequenc
         "name": name,
         "url": f"https://{name}",
         "ca_cert": CA_CERT,
+        "client_ca_cert": str(world.ca_file),
         "tls": f"{CERTIFICATE} {KEY}",
         "access_log": ACCESS_LOG,
         "database_password": password,

@@ -38,6 +38,12 @@ def pack(path: Path, files: dict[str, str | bytes], mode: t.Literal["w", "w:gz"]
     return path
 
 
+def pip_wheel() -> Path:
+    """The pip that Python brings along."""
+    (pip,) = (Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl")
+    return pip
+
+
 def tiny_wheel() -> bytes:
     """A wheel with the module tiny, whose VALUE is 7, and the command tiny-value."""
     content = io.BytesIO()
@@ -64,7 +70,7 @@ class Built:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     directory = tmp_path_factory.mktemp("built")
-    (pip,) = (Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl")
+    pip = pip_wheel()
     archive = pack(directory / "source.tar.gz", {"requirements.txt": "tiny==1.0\n", "app/main.py": "import tiny\nprint(tiny.VALUE)\n"})
     return Built(archive, pack(directory / "wheels.tar", {pip.name: pip.read_bytes(), "tiny-1.0-py3-none-any.whl": tiny_wheel()}, "w"))
 

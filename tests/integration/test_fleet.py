@@ -1,0 +1,101 @@
+# Copyright: (c) 2026, lastro.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""calendar-api on four real hosts over SSH: the certificate of the site, and what users notice of a deploy and of the way back."""
+
+from __future__ import annotations
+
+import collections.abc
+import shutil
+import tempfile
+import typing as t
+from pathlib import Path
+
+import pytest
+from demo.traffic import summarise
+
+from ..fleet.__main__ import KINDS
+from ..fleet.authority import Authority, Certificate
+from ..fleet.support import Snapshot, Traffic, answer, deploy, journal, outcome, play, revision, rows, runs
+from ..fleet.world import FleetWorld, now
+from ..hosts.fleet import Fleet
+
+
+@pytest.fixture(scope="module")
+def world() -> collections.abc.Iterator[FleetWorld]:
+    """Hosts on which r1 serves."""
+    directory = Path(tempfile.mkdtemp(prefix="lastro-f-"))
+    fleet = Fleet(directory / "hosts")
+    fleet.up(KINDS)
+    one = FleetWorld.create(directory / "prod", fleet)
+    for command in (play(one, "lastro.deploy.tool_environment"), deploy(one, "r1")):
+        assert command.code == 0, command.output
+    yield one
+    fleet.down()
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="module")
+def moment(world: FleetWorld) -> Snapshot:
+    """The way back to r1."""
+    return Snapshot.take(world)
+
+
+def ends_soon(world: FleetWorld) -> Certificate:
+    return world.authority.issue(world.state["name"], now(), days=13.5)
+
+
+def for_another(world: FleetWorld) -> Certificate:
+    return world.authority.issue("elsewhere.test", now())
+
+
+def of_nobody(world: FleetWorld) -> Certificate:
+    return Authority.create(now()).issue(world.state["name"], now())
+
+
+@pytest.mark.parametrize(
+    ("certificate", "problem"),
+    [
+        (ends_soon, "ends in 13 days, expected at least 14"),
+        (for_another, "is not accepted: Hostname mismatch, certificate is not valid for 'proxy1.test'."),
+        (of_nobody, "is not accepted: unable to get local issuer certificate"),
+    ],
+)
+def test_a_bad_certificate_stops_a_deploy_before_anything_is_changed(
+    world: FleetWorld, moment: Snapshot, certificate: t.Callable[[FleetWorld], Certificate], problem: str
+) -> None:
+    moment.restore()
+    before = {host.name: host.sh("ls -R /opt/calendar-api/releases /etc/systemd/system") for host in world.hosts("app")}
+    world.certify(certificate(world))
+    try:
+        command = deploy(world, "r2")
+    finally:
+        world.certify(world.authority.issue(world.state["name"], now()))
+    assert command.code == 2, command.output
+    assert f"the certificate of proxy1.test:443 {problem}" in " ".join(command.output.split())
+    assert "Renew the certificate of proxy1.test" in command.output
+    assert outcome(world) == "failed_nothing_changed"
+    assert {record["phase"] for record in journal(world) if record["kind"] == "intent"} <= {"open", "preflight", "rollback"}
+    assert revision(world) == ["0001"]
+    assert {host.name: host.sh("ls -R /opt/calendar-api/releases /etc/systemd/system") for host in world.hosts("app")} == before
+    assert answer(world)[1].startswith("r1-")
+
+
+def test_users_lose_no_request_while_r2_lands_and_while_r1_comes_back(world: FleetWorld, moment: Snapshot) -> None:
+    moment.restore()
+    known = len(runs(world))
+    with Traffic(world) as landing:
+        command = deploy(world, "r2")
+    assert command.code == 0, command.output
+    with Traffic(world) as returning:
+        back = play(world, "lastro.deploy.rollback")
+    assert back.code == 0, back.output
+    assert len(runs(world)) == known + 2 and outcome(world) == "rolled_back"
+    for requests, releases in ((landing, {"r1", "r2"}), (returning, {"r1", "r2"})):
+        figures = summarise(requests.records)
+        print(f"\n{figures['requests']} requests, {figures['failed']} failed, {figures['by_client']}, p95 {figures['p95_ms']} ms, p99 {figures['p99_ms']} ms")
+        assert figures["failed"] == 0, figures
+        assert min(figures["by_client"][kind] for kind in ("keep-alive", "new")) > 500
+        assert {name.partition("-")[0] for name in figures["by_release"]} == releases
+    booked = {slot for (slot,) in rows(world, "SELECT slot FROM bookings")}
+    assert set(summarise(landing.records + returning.records)["posted"]) <= booked
