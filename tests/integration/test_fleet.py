@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections.abc
 import shutil
+import subprocess
 import tempfile
 import typing as t
 from pathlib import Path
@@ -19,6 +20,7 @@ from ..fleet.authority import Authority, Certificate
 from ..fleet.support import Snapshot, Traffic, answer, deploy, journal, outcome, play, revision, rows, runs
 from ..fleet.world import FleetWorld, now
 from ..hosts.fleet import Fleet
+from .pythons import VERSIONS, programs
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +101,18 @@ def test_users_lose_no_request_while_r2_lands_and_while_r1_comes_back(world: Fle
         assert {name.partition("-")[0] for name in figures["by_release"]} == releases
     booked = {slot for (slot,) in rows(world, "SELECT slot FROM bookings")}
     assert set(summarise(landing.records + returning.records)["posted"]) <= booked
+
+
+def test_a_controller_of_another_python_than_its_hosts(world: FleetWorld, moment: Snapshot, capsys: pytest.CaptureFixture[str]) -> None:
+    moment.restore()
+    python = programs(max(VERSIONS, key=lambda version: int(version.partition(".")[2])))
+    controller = subprocess.run([python / "ansible", "--version"], capture_output=True, text=True, check=True).stdout
+    core, version = controller.splitlines()[0], next(line for line in controller.splitlines() if "python version" in line).split("=")[1].split("(")[0].strip()
+    with capsys.disabled():
+        print(f"\nfleet: r1, r2, r3 with {core} on Python {version}, hosts with {world.primary.run('python3', '--version').strip()}")
+    seen = []
+    for release, code in (("r1", 0), ("r2", 0), ("r3", 2)):
+        command = deploy(world, release, python=python)
+        assert command.code == code, command.output
+        seen.append((outcome(world), answer(world)[1].partition("-")[0], revision(world)))
+    assert seen == [("nothing_to_do", "r1", ["0001"]), ("deployed", "r2", ["0004"]), ("rolled_back", "r2", ["0004"])]
