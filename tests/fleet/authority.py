@@ -33,21 +33,35 @@ class Authority:
 
     @classmethod
     def create(cls, now: datetime.datetime) -> Authority:
-        """A new one, valid from a day before *now* on, for ten years."""
+        """A new one that nobody else has signed, valid from a day before *now* on, for ten years."""
+        return cls._create("lastro.deploy test authority", now, None)
+
+    def below(self, now: datetime.datetime) -> Authority:
+        """One that this one has signed: clients know its certificates only where its own comes with them."""
+        return self._create("lastro.deploy intermediate authority", now, self)
+
+    @classmethod
+    def _create(cls, name: str, now: datetime.datetime, signer: Authority | None) -> Authority:
         key = ec.generate_private_key(ec.SECP256R1())
-        name = _name("lastro.deploy test authority")
-        builder = _builder(name, name, key.public_key(), now - datetime.timedelta(days=1), now + YEARS)
-        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        signing, issuer = signer.signing if signer else (key, _name(name))
+        builder = _builder(_name(name), issuer, key.public_key(), now - datetime.timedelta(days=1), now + YEARS)
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0 if signer else 1), critical=True)
         builder = builder.add_extension(_usage(signs=True), critical=True)
         builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        return cls(_pem(builder.sign(key, hashes.SHA256()), key))
+        builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key()), critical=False)
+        return cls(_pem(builder.sign(signing, hashes.SHA256()), key))
+
+    @property
+    def signing(self) -> tuple[ec.EllipticCurvePrivateKey, x509.Name]:
+        """The key and the name that it signs with."""
+        key = serialization.load_pem_private_key(self.own.key, password=None)
+        return t.cast(ec.EllipticCurvePrivateKey, key), x509.load_pem_x509_certificate(self.own.certificate).subject
 
     def issue(self, name: str, now: datetime.datetime, *, days: float = 90) -> Certificate:
         """A certificate of the server *name* that ends *days* after *now*."""
-        issuer = x509.load_pem_x509_certificate(self.own.certificate)
-        signing = t.cast(ec.EllipticCurvePrivateKey, serialization.load_pem_private_key(self.own.key, password=None))
+        signing, issuer = self.signing
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(_name(name), issuer.subject, key.public_key(), now - datetime.timedelta(days=1), now + datetime.timedelta(days=days))
+        builder = _builder(_name(name), issuer, key.public_key(), now - datetime.timedelta(days=1), now + datetime.timedelta(days=days))
         builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         builder = builder.add_extension(_usage(signs=False), critical=True)

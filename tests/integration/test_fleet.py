@@ -51,7 +51,11 @@ def for_another(world: FleetWorld) -> Certificate:
     return world.authority.issue("elsewhere.test", now())
 
 
-def of_nobody(world: FleetWorld) -> Certificate:
+def without_the_authority_between(world: FleetWorld) -> Certificate:
+    return world.authority.below(now()).issue(world.state["name"], now())
+
+
+def of_another_authority(world: FleetWorld) -> Certificate:
     return Authority.create(now()).issue(world.state["name"], now())
 
 
@@ -60,7 +64,8 @@ def of_nobody(world: FleetWorld) -> Certificate:
     [
         (ends_soon, "ends in 13 days, expected at least 14"),
         (for_another, "is not accepted: Hostname mismatch, certificate is not valid for 'proxy1.test'."),
-        (of_nobody, "is not accepted: unable to get local issuer certificate"),
+        (without_the_authority_between, "is not accepted: unable to get local issuer certificate"),
+        (of_another_authority, "is not accepted: unable to get local issuer certificate"),
     ],
 )
 def test_a_bad_certificate_stops_a_deploy_before_anything_is_changed(
@@ -81,6 +86,18 @@ def test_a_bad_certificate_stops_a_deploy_before_anything_is_changed(
     assert revision(world) == ["0001"]
     assert {host.name: host.sh("ls -R /opt/calendar-api/releases /etc/systemd/system") for host in world.hosts("app")} == before
     assert answer(world)[1].startswith("r1-")
+
+
+def test_a_whole_chain_is_accepted(world: FleetWorld, moment: Snapshot) -> None:
+    moment.restore()
+    between = world.authority.below(now())
+    own = between.issue(world.state["name"], now(), days=14.5)
+    world.certify(Certificate(own.certificate + between.own.certificate, own.key))
+    try:
+        command = deploy(world, "r1")
+    finally:
+        world.certify(world.authority.issue(world.state["name"], now()))
+    assert (command.code, outcome(world)) == (0, "nothing_to_do"), command.output
 
 
 def test_users_lose_no_request_while_r2_lands_and_while_r1_comes_back(world: FleetWorld, moment: Snapshot) -> None:
