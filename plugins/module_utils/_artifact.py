@@ -165,6 +165,17 @@ def read_member(archive: Path, name: str) -> bytes:
     return b""
 
 
+def read_list(path: str | None) -> bytes:
+    """The content of a requirements or constraints file on this machine; b"" for none. Raises LastroError."""
+    try:
+        return Path(path).read_bytes() if path else b""
+    except OSError as error:
+        raise LastroError(
+            f"{path} cannot be read: {error.strerror}.",
+            remedy=Text(en="Name a file on the controller.", pt_BR="Indique um arquivo no controlador."),
+        ) from error
+
+
 def build_wheels(archive: Path, requirements: str, target: Target, build_dir: Path) -> Path:
     """One tar file with every wheel that *requirements* (a file in the tarball) needs on *target*, and pip's own.
 
@@ -270,4 +281,4 @@ def release_id(version: str, sha256: str, parts: t.Iterable[str]) -> str:
     return f"{re.sub(r'[^A-Za-z0-9._]+', '_', version)}-{sealed[:7]}"
 
 
-__all__ = ("Source", "Target", "build_source", "build_wheels", "collect_wheels", "digest", "read_member", "release_id")
+__all__ = ("Source", "Target", "build_source", "build_wheels", "collect_wheels", "digest", "read_list", "read_member", "release_id")

@@ -94,7 +94,7 @@ def main() -> None:
         if options["archive"]:
             path = _artifact.build_wheels(Path(options["archive"]), options["requirements"], target, build_dir)
         else:
-            wanted, constraints = (Path(options[name]).read_bytes() if options[name] else b"" for name in ("requirements", "constraints"))
+            wanted, constraints = (_artifact.read_list(options[name]) for name in ("requirements", "constraints"))
             path = _artifact.collect_wheels(wanted, target, build_dir, constraints)
     except LastroError as error:
         module.fail_json(**error.as_result())

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import collections.abc
+import concurrent.futures
 import contextlib
 import dataclasses
 import http.server
@@ -306,6 +307,39 @@ def test_wheels_are_collected_once(links: Path, tmp_path: Path, call_module: Cal
     shutil.rmtree(links)  # nothing is asked for again
     again = call_module(wheelhouse, **options)
     assert (again["changed"], again["path"], again["sha256"]) == (False, collected["path"], collected["sha256"])
+
+
+def test_wheels_of_a_requirements_file_within_constraints(links: Path, tmp_path: Path, call_module: CallModule) -> None:
+    for version in ("1.0", "2.0"):
+        wheel(links, "tiny", version)
+    (tmp_path / "tools.txt").write_text("tiny\n", encoding="ascii")
+    (tmp_path / "constraints.txt").write_text("tiny<2\n", encoding="ascii")
+    options = {"requirements": str(tmp_path / "tools.txt"), "build_dir": str(tmp_path / "build"), "python_version": HERE}
+    limited = call_module(wheelhouse, constraints=str(tmp_path / "constraints.txt"), **options)
+    free = call_module(wheelhouse, **options)
+    for result, version in ((limited, "1.0"), (free, "2.0")):
+        with tarfile.open(result["path"]) as tar:
+            assert [name for name in tar.getnames() if name.startswith("tiny")] == [f"tiny-{version}-py3-none-any.whl"]
+
+
+def test_a_requirements_file_that_is_not_there(tmp_path: Path, call_module: CallModule) -> None:
+    refused = call_module(wheelhouse, requirements=str(tmp_path / "tools.txt"), build_dir=str(tmp_path / "build"), python_version=HERE)
+    assert refused["failed"] and refused["problem"] == f"{tmp_path / 'tools.txt'} cannot be read: No such file or directory."
+
+
+def test_hosts_that_ask_at_the_same_time_wait_for_the_one_that_builds(links: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel(links, "tiny")
+    asked: list[int] = []
+    real = _artifact._pack_wheels
+
+    def pack(wanted: bytes, constraints: bytes, target: Target, path: Path) -> None:
+        asked.append(1)
+        real(wanted, constraints, target, path)
+
+    monkeypatch.setattr(_artifact, "_pack_wheels", pack)
+    with concurrent.futures.ThreadPoolExecutor(4) as hosts:
+        paths = {host.result() for host in [hosts.submit(_artifact.collect_wheels, b"tiny\n", Target(HERE), tmp_path / "build") for _ in range(4)]}
+    assert len(paths) == len(asked) == 1
 
 
 def test_the_same_wheels_give_the_same_bytes(links: Path, tmp_path: Path) -> None:
