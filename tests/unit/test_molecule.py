@@ -18,7 +18,8 @@ def test_each_step_has_its_playbook_and_each_playbook_its_step(scenario: Path) -
     settings = yaml.safe_load((scenario / "molecule.yml").read_text(encoding="utf-8"))
     steps = [step.split() for step in settings["scenario"]["test_sequence"]]
     named = {step[1] if len(step) > 1 else f"{step[0]}.yml".replace("idempotence", "converge") for step in steps}
-    playbooks = {path.name for path in scenario.glob("*.yml")} - {"molecule.yml"}
-    imported = {line.split()[-1] for path in scenario.glob("*.yml") for line in path.read_text(encoding="utf-8").splitlines() if "import_playbook:" in line}
+    texts = {path.name: path.read_text(encoding="utf-8") for path in scenario.glob("*.yml") if path.name != "molecule.yml"}
+    playbooks = {name for name, text in texts.items() if "hosts:" in text or "import_playbook:" in text}
+    imported = {line.split()[-1] for text in texts.values() for line in text.splitlines() if "import_playbook:" in line}
     assert named <= playbooks
     assert playbooks <= named | imported
