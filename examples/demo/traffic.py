@@ -31,6 +31,7 @@ import ssl
 import sys
 import time
 import typing as t
+import weakref
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -96,7 +97,7 @@ class Answer:
     reusable: bool
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Connection:
     """One connection to the service."""
 
@@ -147,6 +148,10 @@ class Connection:
         """Close without waiting for the other side."""
         self.writer.close()
 
+    def drop(self) -> None:
+        """Close at once, whatever the other side does."""
+        self.writer.transport.abort()
+
 
 class Client:
     """Sends the mix of requests and hands a Record of each to *keep*."""
@@ -157,6 +162,7 @@ class Client:
         self._random = random.Random(settings.seed)
         # First in, first out: each kept connection is used every few seconds, so that none grows too old.
         self._idle: collections.deque[Connection] = collections.deque()
+        self._made: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._tasks: set[asyncio.Task[None]] = set()
         self._prefix = secrets.token_hex(4)
 
@@ -174,8 +180,10 @@ class Client:
                 self._start(number)
         finally:
             await asyncio.gather(*self._tasks)
-            for connection in self._idle:
-                connection.close()
+            # Also those that wait for a farewell of a host that is gone.
+            for connection in self._made:
+                connection.drop()
+            await asyncio.sleep(0)
 
     def _start(self, number: int) -> None:
         kind = self._random.choices(list(self._settings.mix), weights=list(self._settings.mix.values()))[0]
@@ -221,6 +229,7 @@ class Client:
 
     async def _exchange(self, request: bytes, *, keeps: bool) -> Answer:
         connection = self._idle.popleft() if keeps and self._idle else await Connection.open(self._settings)
+        self._made.add(connection)
         reusable = False
         try:
             answer = await connection.ask(request)

@@ -19,6 +19,12 @@ from pathlib import Path
 import pytest
 from demo.world import World
 
+from ..fleet.__main__ import KINDS
+from ..fleet.support import Snapshot as FleetSnapshot
+from ..fleet.support import deploy as fleet_deploy
+from ..fleet.support import play as fleet_play
+from ..fleet.world import FleetWorld
+from ..hosts.fleet import Fleet
 from .world_support import Live, Snapshot, deploy
 
 ROOT = Path(__file__).parents[2]
@@ -118,3 +124,23 @@ def player(base: Path) -> collections.abc.Callable[[dict[str, t.Any]], Player]:
     """Makes a ``Player`` for variables."""
     (base / "plays").mkdir(mode=0o700)
     return lambda variables: Player(base / "plays", variables)
+
+
+@pytest.fixture(scope="session")
+def fleet_world() -> collections.abc.Iterator[FleetWorld]:
+    """Real hosts on which r1 serves."""
+    directory = Path(tempfile.mkdtemp(prefix="lastro-f-"))
+    fleet = Fleet(directory / "hosts")
+    fleet.up(KINDS)
+    one = FleetWorld.create(directory / "prod", fleet)
+    for command in (fleet_play(one, "lastro.deploy.tool_environment"), fleet_deploy(one, "r1")):
+        assert command.code == 0, command.output
+    yield one
+    fleet.down()
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def fleet_moment(fleet_world: FleetWorld) -> FleetSnapshot:
+    """The way back to r1."""
+    return FleetSnapshot.take(fleet_world)
