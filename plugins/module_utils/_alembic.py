@@ -8,21 +8,30 @@ C(inspect) asks the shim and returns a C(Picture); C(information) is what C(alem
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import time
 import typing as t
 
-from . import _alembic_rules as rules
-from . import _postgres
+from . import _alembic_catalog, _alembic_lint, _alembic_prechecks, _postgres
 from ._alembic_child import Child, Project
 from ._alembic_errors import bad_option, deadline_passed
+from ._alembic_hazards import Finding, finding
+from ._alembic_lint import Lint
+from ._alembic_picture import Pending, Picture
+from ._alembic_rules import own_statements
+from ._alembic_watch import Watch
 from ._argspec import ArgumentSpec
 
 if t.TYPE_CHECKING:
+    from psycopg2.extensions import connection as PostgresConnection
+
     from ._alembic_child import Message
 
-Direction = t.Literal["upgrade", "downgrade"]
+Direction = t.Literal["upgrade", "downgrade", "stamp"]
 APPLICATION_NAME = "lastro.deploy alembic"
+READING = {"lock_timeout": "5s", "statement_timeout": "60s"}
+OLD_TRANSACTION = 60.0
+"""Seconds after which an open transaction is said to be in the way of a migration."""
 
 
 def project_argument_spec() -> ArgumentSpec:
@@ -33,8 +42,14 @@ def project_argument_spec() -> ArgumentSpec:
                 "chdir": {"type": "path", "required": True},
                 "config": {"type": "str", "default": "alembic.ini"},
                 "python": {"type": "path", "required": True},
+                "flask_app": {"type": "str", "default": ""},
                 "revision": {"type": "str", "default": "heads"},
                 "environment": {"type": "dict", "default": {}},
+                "x_args": {"type": "list", "elements": "str", "default": []},
+                "version_table": {"type": "str", "default": ""},
+                "version_table_schema": {"type": "str", "default": ""},
+                "lint": {"type": "dict", "default": {}, "options": _alembic_lint.OPTIONS},
+                "check_models": {"type": "bool", "default": False},
             },
         ),
     )
@@ -42,106 +57,25 @@ def project_argument_spec() -> ArgumentSpec:
 
 def info_argument_spec() -> ArgumentSpec:
     """The options of C(alembic_info)."""
-    own = ArgumentSpec(options={"from_revision": {"type": "list", "elements": "str"}, "deadline": {"type": "float", "default": 120.0}})
+    own = ArgumentSpec(
+        options={
+            "from_revision": {"type": "list", "elements": "str"},
+            "prechecks": {"type": "bool", "default": True},
+            "deadline": {"type": "float", "default": 120.0},
+        }
+    )
     return project_argument_spec().merge(own)
 
 
-@dataclasses.dataclass(frozen=True)
-class Pending:
-    """One revision between where the database is and the target, with what its SQL means for running code."""
-
-    revision: str
-    message: str
-    reversible: bool
-    sql: str
-    findings: tuple[rules.Finding, ...]
-    neutral: bool
-    """It changes nothing but the recorded number (a merge), so it may stand anywhere."""
-
-    def rules_of(self, kind: rules.Kind) -> list[str]:
-        """Names of the rules of one kind that it meets."""
-        return list(dict.fromkeys(finding.rule.name for finding in self.findings if finding.rule.kind == kind))
-
-    @property
-    def contracting(self) -> bool:
-        """Whether running code does not survive it."""
-        return bool(self.rules_of("contract"))
-
-    def as_result(self) -> dict[str, t.Any]:
-        """The revision as a return value."""
-        return {
-            "revision": self.revision,
-            "message": self.message,
-            "kind": "contract" if self.contracting else "expand",
-            "reversible": self.reversible,
-            "breaking_findings": self.rules_of("contract"),
-            "blocking_findings": self.rules_of("wait"),
-        }
-
-
-@dataclasses.dataclass(frozen=True)
-class Phases:
-    """The pending chain cut at its first contracting revision. *misplaced*: expanding revisions behind it."""
-
-    expand: tuple[str, ...]
-    contract: tuple[str, ...]
-    misplaced: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Picture:
-    """The migrations of a release beside the database."""
-
-    current: tuple[str, ...]
-    heads: tuple[str, ...]
-    unknown: tuple[str, ...]
-    pending: tuple[Pending, ...]
-    version_table: str
-    version_relation: tuple[str, ...]
-    other_tables: int
-
-    @property
-    def findings(self) -> list[rules.Finding]:
-        """All findings, in the order of the revisions."""
-        return [finding for one in self.pending for finding in one.findings]
-
-    @property
-    def status(self) -> str:
-        """One word for it: database_ahead, multiple_heads, unstamped, pending or up_to_date."""
-        if self.unknown:
-            return "database_ahead"
-        if len(self.heads) > 1:
-            return "multiple_heads"
-        if not self.current and self.other_tables:
-            return "unstamped"
-        return "pending" if self.pending else "up_to_date"
-
-    def phases(self) -> Phases:
-        """Where the chain is cut. A revision that changes nothing is never misplaced."""
-        first = next((place for place, one in enumerate(self.pending) if one.contracting), len(self.pending))
-        behind = self.pending[first:]
-        return Phases(
-            expand=tuple(one.revision for one in self.pending[:first]),
-            contract=tuple(one.revision for one in behind),
-            misplaced=tuple(one.revision for one in behind if not one.contracting and not one.neutral),
-        )
-
-    def maintenance_reason(self) -> str:
-        """Why users would notice the migration, or an empty text."""
-        waiting = [f"{one.revision}: {', '.join(one.rules_of('wait'))}" for one in self.pending if one.rules_of("wait")]
-        misplaced = [f"{revision}: expanding behind a contracting revision" for revision in self.phases().misplaced]
-        return "; ".join(waiting + misplaced)
-
-
-def _pending(message: Message, version_table: str, *, upgrade: bool) -> Pending:
+def _pending(message: Message, version_table: str, *, direction: Direction, lint: Lint) -> Pending:
     revision, sql = message["revision"], message["sql"]
-    found = rules.findings(revision, sql, version_table=version_table)
+    found = []
     if message["unrenderable"]:
-        found.append(rules.special(revision, "unrenderable", message["unrenderable"]))
-    if upgrade and not message["reversible"]:
-        found.append(rules.special(revision, "empty-downgrade", "def downgrade()"))
-    neutral = not message["unrenderable"] and not rules.own_statements(sql, version_table)
-    return Pending(revision, message["message"], message["reversible"], sql, tuple(found), neutral)
+        found.append(finding(revision, "unrenderable", message["unrenderable"]))
+    if direction == "upgrade" and not message["reversible"]:
+        found.append(finding(revision, "empty-downgrade", "def downgrade()"))
+    neutral = not message["unrenderable"] and not own_statements(sql, version_table)
+    return Pending(revision, message["message"], message["reversible"], sql, tuple(found if lint.on else ()), neutral)
 
 
 def checked_revision(revision: str) -> str:
@@ -156,79 +90,104 @@ def inspect(
     *,
     revision: str,
     until: float,
+    lint: Lint,
     direction: Direction = "upgrade",
     start: t.Sequence[str] | None = None,
     application_name: str = APPLICATION_NAME,
 ) -> Picture:
-    """What lies between the database (or *start*) and *revision*. Writes nothing. Raises LastroError, TimeoutError at *until*."""
+    """What lies between the database (or *start*) and *revision*, read but not yet judged. Writes nothing. Raises LastroError, TimeoutError at *until*."""
     project = child.project
-    child.ask({"op": "load", "config": project.config, "url": project.url}, until=until)
+    child.ask({"op": "load", **project.request()}, until=until)
     request = {
         "op": "inspect",
         "direction": direction,
         "revision": checked_revision(revision),
         "start": None if start is None else list(start),
-        "settings": {"application_name": application_name, "lock_timeout": "5s", "statement_timeout": "60s"},
+        "render": lint.on,
+        "settings": {"application_name": application_name, **READING},
     }
     answer = child.ask(request, until=until)
     table = answer["version_table"]
-    pending = tuple(_pending({**one, "sql": project.redact(one["sql"])}, table, upgrade=direction == "upgrade") for one in answer["pending"])
+    read = ({**one, "sql": project.redact(one["sql"])} for one in answer["pending"])
     return Picture(
         current=tuple(answer["current"]),
         heads=tuple(answer["heads"]),
         unknown=tuple(answer["unknown"]),
-        pending=pending,
+        pending=tuple(_pending(one, table, direction=direction, lint=lint) for one in read),
         version_table=table,
         version_relation=tuple(answer["version_relation"]),
         other_tables=answer["other_tables"],
     )
 
 
+def judge(connection: PostgresConnection, picture: Picture, lint: Lint, *, prechecks: bool, upgrade: bool = True) -> tuple[Picture, dict[str, t.Any]]:
+    """*picture* with its findings, weighed by what the database knows, and the facts behind them. Raises psycopg2.Error."""
+    if not lint.on:
+        return picture, {"tables": [], "cleared": [], "prechecks": [], "lint": {"engine": "none", "profile": lint.profile}}
+    catalog = _alembic_catalog.read(connection, [one.sql for one in picture.pending])
+    connection.rollback()
+    width = Watch(connection).version_width(picture.version_relation) if upgrade else None
+    connection.rollback()
+    judged, cleared = _alembic_lint.read_chain(picture.plus(_alembic_lint.too_narrow(picture, width)), lint, catalog)
+    counted = _alembic_prechecks.run(connection, _alembic_prechecks.derive(judged, catalog), catalog) if prechecks else []
+    found = [one for one in (each.as_finding() for each in counted) if one]
+    facts = {
+        "tables": catalog.as_result(),
+        "cleared": [one.as_result() for one in cleared],
+        "prechecks": [one.as_result() for one in counted],
+        "lint": {"engine": "lastro", "profile": lint.profile, "server": connection.server_version // 10000},
+    }
+    return judged.plus(_alembic_lint.weighed(found, lint, catalog)), facts
+
+
+def models(child: Child, *, until: float) -> list[str]:
+    """How the database differs from the application's models, as C(alembic check) sees it."""
+    answer = child.ask({"op": "check", "settings": {"application_name": APPLICATION_NAME, **READING}}, until=until)
+    found: list[str] = answer["differences"]
+    return found
+
+
 def information(params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     """What C(alembic_info) returns. Raises LastroError."""
+    lint = Lint.from_params(params["lint"])
     project = Project.from_params(params)
     until = time.monotonic() + params["deadline"]
-    with _postgres.connect(project.settings, application_name=APPLICATION_NAME):
-        pass  # a wrong password or a server that is away is said here, in words of the shared kind
-    try:
-        with Child.start(project) as child:
-            picture = inspect(child, revision=params["revision"], until=until, start=params["from_revision"])
-    except TimeoutError:
-        raise deadline_passed(params["deadline"], "the migrations were read") from None
-    return as_result(picture)
-
-
-def as_result(picture: Picture) -> dict[str, t.Any]:
-    """A picture as return values."""
-    phases = picture.phases()
-    reason = picture.maintenance_reason()
-    known = not picture.unknown
-    return {
-        "current": list(picture.current),
-        "heads": list(picture.heads),
-        "status": picture.status,
-        "unknown": list(picture.unknown),
-        "pending": [one.as_result() for one in picture.pending],
-        "sql": [{"revision": one.revision, "sql": one.sql} for one in picture.pending],
-        "findings": [finding.as_result() for finding in picture.findings],
-        "phases": {name: list(value) for name, value in dataclasses.asdict(phases).items()},
-        "compatible": known and not any(one.contracting for one in picture.pending),
-        "reversible": known and all(one.reversible for one in picture.pending),
-        "needs_maintenance": bool(reason),
-        "needs_maintenance_reason": reason,
-        "version_table": ".".join(picture.version_relation),
-    }
+    with contextlib.ExitStack() as stack:
+        # A wrong password or a server that is away is said here, in words of the shared kind.
+        connection = stack.enter_context(
+            _postgres.connect(
+                project.settings, application_name=APPLICATION_NAME, lock_timeout=READING["lock_timeout"], statement_timeout=READING["statement_timeout"]
+            )
+        )
+        child = stack.enter_context(Child.start(project))
+        try:
+            picture = inspect(child, revision=params["revision"], until=until, lint=lint, start=params["from_revision"])
+            differences = models(child, until=until) if params["check_models"] and picture.status == "up_to_date" else []
+        except TimeoutError:
+            raise deadline_passed(params["deadline"], "the migrations were read") from None
+        # What lies between two releases is compared, not applied.
+        picture, facts = judge(connection, picture, lint, prechecks=params["prechecks"] and params["from_revision"] is None)
+        watch = Watch(connection)
+        watch.look_for_old(OLD_TRANSACTION)
+        result = {
+            **picture.as_result(),
+            **facts,
+            "blockers": watch.blockers,
+            "invalid_indexes": watch.invalid_indexes(),
+            "model_differences": differences,
+        }
+    _alembic_lint.refuse_denied(picture, lint, result)
+    return result
 
 
 __all__ = (
     "APPLICATION_NAME",
     "Direction",
-    "Pending",
-    "Phases",
-    "Picture",
-    "as_result",
+    "Finding",
     "info_argument_spec",
     "information",
     "inspect",
+    "judge",
+    "models",
     "project_argument_spec",
 )

@@ -23,14 +23,14 @@ from . import _environment_file, _postgres
 from ._alembic_errors import child_error, ended, interpreter_missing, nothing_at
 
 if t.TYPE_CHECKING:
-    from . import _alembic_shim, _alembic_shim_session  # noqa: F401 - so that Ansible sends the files along; they run elsewhere
+    from . import _alembic_shim, _alembic_shim_script, _alembic_shim_session  # noqa: F401 - so that Ansible sends the files along; they run elsewhere
 
     Message = _alembic_shim.Message
     OnEvent = t.Callable[[Message], None]
     Tick = t.Callable[[], None]
 
 PACKAGE = "lastro_alembic"
-SOURCES = ("_alembic_shim_session", "_alembic_shim")
+SOURCES = ("_alembic_shim_session", "_alembic_shim_script", "_alembic_shim")
 SECRET_NAME = re.compile(r"pass|secret|key|token|url|dsn|salt|cred|auth|private", re.IGNORECASE)
 TICK = 0.2
 PATIENCE = 2.0
@@ -60,6 +60,10 @@ class Project:
     settings: _postgres.ConnectionSettings
     url: str = dataclasses.field(repr=False)
     variables: t.Mapping[str, str] = dataclasses.field(repr=False)
+    flask_app: str = ""
+    x_args: tuple[str, ...] = dataclasses.field(default=(), repr=False)
+    version_table: str = ""
+    version_table_schema: str = ""
 
     @classmethod
     def from_params(cls, params: t.Mapping[str, t.Any]) -> Project:
@@ -73,7 +77,26 @@ class Project:
             raise nothing_at("chdir", str(chdir))
         if not (chdir / params["config"]).is_file():
             raise nothing_at("config", str(chdir / params["config"]))
-        return cls(chdir=chdir, config=params["config"], python=params["python"], settings=settings, url=url, variables=variables)
+        return cls(
+            chdir=chdir,
+            config=params["config"],
+            python=params["python"],
+            settings=settings,
+            url=url,
+            variables=variables,
+            x_args=tuple(params["x_args"]),
+            **{name: params[name] for name in ("flask_app", "version_table", "version_table_schema")},
+        )
+
+    def request(self) -> Message:
+        """What the shim needs to load the application's migrations. It holds the URL."""
+        names = ("config", "url", "flask_app", "version_table", "version_table_schema")
+        return {**{name: getattr(self, name) for name in names}, "x_args": list(self.x_args)}
+
+    def with_url(self, url: str) -> Project:
+        """The same application beside another database."""
+        variables = {name: url if value == self.url else value for name, value in self.variables.items()}
+        return dataclasses.replace(self, url=url, settings=_postgres.parse_url(url), variables=variables)
 
     def environment(self) -> dict[str, str]:
         """The child's environment: ours without what belongs to another Python or another database, and the application's."""

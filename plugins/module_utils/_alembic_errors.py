@@ -35,6 +35,18 @@ _REMEDIES = {
         en="Correct env.py or what it imports, and give it the variables that it reads; `alembic current` must work in that directory.",
         pt_BR="Corrija o env.py ou o que ele importa, e forneça as variáveis que ele lê; `alembic current` precisa funcionar nesse diretório.",
     ),
+    "flask_app": Text(
+        en="Name the application as `flask --app` takes it (module, module:app or module:factory()), seen from chdir.",
+        pt_BR="Indique a aplicação como o `flask --app` a recebe (module, module:app ou module:factory()), a partir de chdir.",
+    ),
+    "flask_context": Text(
+        en="Name the Flask application in flask_app: this env.py needs its context.",
+        pt_BR="Indique a aplicação Flask em flask_app: este env.py precisa do contexto dela.",
+    ),
+    "models": Text(
+        en="Set target_metadata in env.py to the application's metadata, and bring the database to head first; `alembic check` must work there.",
+        pt_BR="Defina target_metadata no env.py com o metadata da aplicação, e leve antes o banco ao head; `alembic check` precisa funcionar ali.",
+    ),
     "connect": Text(
         en="Have env.py connect with the URL in sqlalchemy.url or in the variable that url_variable names; the module itself reached that database.",
         pt_BR="Faça o env.py conectar com a URL de sqlalchemy.url ou da variável indicada em url_variable; o próprio módulo alcançou esse banco.",
@@ -68,6 +80,9 @@ _SENTENCES = {
     "revision_files": "A revision file cannot be loaded: {message}",
     "revision": "Alembic does not know what is asked for: {message}",
     "env": "env.py failed: {message}",
+    "flask_app": "The Flask application cannot be loaded: {message}",
+    "flask_context": "env.py needs the context of a Flask application: {message}",
+    "models": "The models cannot be compared: {message}",
     "connect": "env.py cannot connect: {message}",
     "dialect": "The migrations are not for PostgreSQL: {message}",
     "settings": "The session's limits are not in force: {message}",
@@ -226,6 +241,58 @@ def data_loss(losses: t.Sequence[t.Mapping[str, str]]) -> LastroError:
     )
 
 
+_UNFIT = {
+    "standby": (
+        "PostgreSQL at {where} is a standby: it replays another server and takes no changes.",
+        Text(en="Name the primary server in the database URL.", pt_BR="Indique na URL do banco o servidor primário."),
+    ),
+    "read_only": (
+        "Sessions at {where} are read-only (default_transaction_read_only).",
+        Text(
+            en="Connect with a role, and to a database, that may change the schema; ALTER ROLE or ALTER DATABASE ... RESET default_transaction_read_only.",
+            pt_BR="Conecte com um papel, e a um banco, que possam mudar o esquema; ALTER ROLE ou ALTER DATABASE ... RESET default_transaction_read_only.",
+        ),
+    ),
+    "pooler": (
+        "Between here and PostgreSQL at {where} stands a pooler in transaction mode: timeouts and locks of a session mean nothing there.",
+        Text(
+            en="Give the migration the address of PostgreSQL itself (or of a pool in session mode).",
+            pt_BR="Dê à migração o endereço do próprio PostgreSQL (ou de um pool em modo session).",
+        ),
+    ),
+}
+
+
+def unfit(code: str, where: str) -> LastroError:
+    """The server, as it is reached, cannot take a migration: C(standby), C(read_only) or C(pooler)."""
+    sentence, remedy = _UNFIT[code]
+    return LastroError(sentence.format(where=where), remedy=remedy, code=code)
+
+
+def denied(findings: t.Sequence[str], facts: t.Mapping[str, t.Any]) -> LastroError:
+    """Findings that C(lint.deny) refuses; *facts* is everything that was found."""
+    return LastroError(
+        "Refused by lint.deny: " + "; ".join(findings) + ".",
+        remedy=Text(
+            en="See safe_way in findings; or, where somebody has looked at it, put revision:rule into lint.allow.",
+            pt_BR="Veja safe_way em findings; ou, se alguém já conferiu, ponha revisão:regra em lint.allow.",
+        ),
+        **{**facts, "code": "denied"},
+    )
+
+
+def old_transactions(sessions: t.Sequence[str], age: float, *, waited: float) -> LastroError:
+    """Transactions that would be in the way."""
+    return LastroError(
+        f"Transactions older than {age:g} s are open{f' after {waited:g} s' if waited else ''}: " + "; ".join(sessions[:3]) + ".",
+        remedy=Text(
+            en="End them, or have blockers.action wait for them; blockers lists them all.",
+            pt_BR="Encerre-as, ou faça blockers.action esperar por elas; blockers lista todas.",
+        ),
+        code="blockers",
+    )
+
+
 def not_there(expected: t.Sequence[str], after: t.Sequence[str]) -> LastroError:
     """Alembic ended well and the database disagrees."""
     return LastroError(
@@ -244,6 +311,7 @@ __all__ = (
     "data_loss",
     "database_ahead",
     "deadline_passed",
+    "denied",
     "ended",
     "expand_first",
     "interpreter_missing",
@@ -251,5 +319,7 @@ __all__ = (
     "misplaced",
     "not_there",
     "nothing_at",
+    "old_transactions",
     "several_heads",
+    "unfit",
 )

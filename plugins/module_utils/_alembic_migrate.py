@@ -17,9 +17,12 @@ import typing as t
 from . import _alembic_errors as errors
 from . import _alembic_rules as rules
 from . import _postgres, _progress
-from ._alembic import Direction, Pending, Picture, inspect, project_argument_spec
+from ._alembic import OLD_TRANSACTION, Direction, inspect, judge, models, project_argument_spec
 from ._alembic_child import Child, Project
-from ._alembic_watch import APPLICATION_NAME, Watch
+from ._alembic_hazards import finding
+from ._alembic_lint import Lint, refuse_denied
+from ._alembic_picture import Pending, Picture
+from ._alembic_watch import APPLICATION_NAME, Watch, refuse_unfit
 from ._argspec import ArgumentSpec
 from ._errors import LastroError
 
@@ -28,13 +31,20 @@ if t.TYPE_CHECKING:
 
 DURATION = re.compile(r"\d+(us|ms|s|min|h|d)?\Z")
 CHECK_INTERVAL = "1s"
+POLL = 0.2
+DIRECTIONS: dict[str, Direction] = {"upgraded": "upgrade", "downgraded": "downgrade", "stamped": "stamp"}
+BLOCKERS: dict[str, t.Any] = {
+    "max_transaction_age": {"type": "float", "default": OLD_TRANSACTION},
+    "action": {"type": "str", "default": "report", "choices": ["report", "wait", "fail"]},
+}
 
 
 def argument_spec() -> ArgumentSpec:
     """The options of C(alembic)."""
     own = ArgumentSpec(
         options={
-            "state": {"type": "str", "default": "upgraded", "choices": ["upgraded", "downgraded"]},
+            "state": {"type": "str", "default": "upgraded", "choices": list(DIRECTIONS)},
+            "contracting": {"type": "list", "elements": "str", "default": []},
             "phase": {"type": "str", "default": "any", "choices": ["any", "expand", "contract"]},
             "lock_timeout": {"type": "str", "default": "2s"},
             "statement_timeout": {"type": "str", "default": "15min"},
@@ -42,7 +52,8 @@ def argument_spec() -> ArgumentSpec:
             "deadline": {"type": "float", "default": 3600.0},
             "retries": {"type": "int", "default": 10},
             "retry_delay": {"type": "float", "default": 1.0},
-            "repair": {"type": "str", "default": "drop", "choices": ["none", "drop"]},
+            "repair": {"type": "str", "default": "drop", "choices": ["none", "reindex", "drop"]},
+            "blockers": {"type": "dict", "default": {}, "options": BLOCKERS},
             "accept_loss": {"type": "bool", "default": False},
             "application_name": {"type": "str", "default": "lastro.deploy migrate"},
         },
@@ -77,6 +88,8 @@ def plan(picture: Picture, *, direction: Direction, revision: str, phase: str) -
     """The revisions that a run applies, in order. Raises LastroError where the release and the database do not allow it."""
     if picture.unknown:
         raise errors.database_ahead(picture.unknown)
+    if direction == "stamp":
+        return picture.pending
     if direction == "downgrade":
         stuck = [one.revision for one in picture.pending if not one.reversible]
         if stuck:
@@ -100,7 +113,7 @@ def losses(steps: t.Sequence[Pending], watch: Watch, *, version_table: str) -> l
     found = []
     renamed = any(rules.renames(one.sql) for one in steps)
     for one in steps:
-        if "unrenderable" in one.rules_of("contract"):
+        if one.unrenderable:
             found.append({"revision": one.revision, "what": "its downgrade cannot be rendered as SQL"})
         for loss in rules.losses(one.revision, one.sql, version_table=version_table):
             holds = watch.holds_rows(loss)
@@ -120,7 +133,7 @@ class Run:
         self.before = list(picture.current)
         self.settings: dict[str, str] = {}
         self.applied: list[dict[str, t.Any]] = []
-        self.retried = 0
+        self.tries: dict[str, int] = {}
         self.repaired: list[str] = []
         self.waiting = False
         self.revision = ""
@@ -136,9 +149,10 @@ class Run:
         elif kind == "revision":
             self.revision = message["revision"]
         elif kind == "retry":
-            self.retried += 1
+            self.tries[message["revision"]] = self.tries.get(message["revision"], 0) + 1
         elif kind == "applied":
-            self.applied.append({name: message[name] for name in ("revision", "message", "seconds", "statements")})
+            named = {name: message[name] for name in ("revision", "message", "seconds", "statements")}
+            self.applied.append({**named, "retried": self.tries.get(message["revision"], 0)})
         self.waiting = kind == "waiting" or (self.waiting and kind not in ("locked", "session"))
         self.show()
 
@@ -164,7 +178,7 @@ class Run:
             "blockers": self.watch.blockers,
             "invalid_indexes": self.watch.invalid_indexes(),
             "repaired_indexes": self.repaired,
-            "retried": self.retried,
+            "retried": sum(self.tries.values()),
         }
 
 
@@ -179,7 +193,8 @@ def migrate(child: Child, run: Run, request: Message, *, until: float, deadline:
         raise _stopped(errors.deadline_passed(deadline, what), run, relation) from None
     except LastroError as error:
         raise _stopped(error, run, relation) from error
-    run.repaired, relation = answer["repaired"], answer["relation"]
+    run.repaired += answer["repaired"]
+    relation = answer["relation"]
     after = run.watch.heads(relation)
     if after != answer["expected"]:
         raise _stopped(errors.not_there(answer["expected"], after or []), run, relation)
@@ -206,15 +221,15 @@ def _diff(steps: t.Sequence[Pending], direction: Direction) -> list[dict[str, st
     return shown
 
 
-def _request(params: t.Mapping[str, t.Any], limits: Limits, direction: Direction, steps: t.Sequence[Pending]) -> Message:
+def _request(params: t.Mapping[str, t.Any], limits: Limits, steps: t.Sequence[Pending]) -> Message:
     return {
         "op": "migrate",
-        "direction": direction,
+        "direction": DIRECTIONS[params["state"]],
         "revision": params["revision"],
         "allowed": [one.revision for one in steps],
         "retries": limits.retries,
         "retry_delay": limits.retry_delay,
-        "repair": params["repair"] == "drop",
+        "repair": params["repair"] != "none",
         "settings": {
             "application_name": params["application_name"],
             "lock_timeout": limits.lock_timeout,
@@ -226,22 +241,51 @@ def _request(params: t.Mapping[str, t.Any], limits: Limits, direction: Direction
     }
 
 
+def wait_for_others(run: Run, age: float, action: str, *, until: float, deadline: float) -> None:
+    """Say which transactions are older than *age*, wait until there is none, or stop. Raises LastroError; nothing was changed then."""
+    while True:
+        old = run.watch.look_for_old(age)
+        if not old or action == "report":
+            return
+        if action == "fail" or time.monotonic() > until:
+            error = errors.old_transactions([str(one) for one in old], age, waited=deadline if action == "wait" else 0)
+            raise LastroError(error.message, remedy=error.remedy, **{**error.facts, **run.facts(None)})
+        run.show()
+        time.sleep(POLL)
+
+
+def _act(child: Child, run: Run, params: t.Mapping[str, t.Any], limits: Limits, *, until: float) -> dict[str, t.Any]:
+    """Apply the steps, if there are any, and put right what the database shows afterwards. Raises LastroError."""
+    result: dict[str, t.Any] = {}
+    if run.steps:
+        wait_for_others(run, params["blockers"]["max_transaction_age"], params["blockers"]["action"], until=until, deadline=limits.deadline)
+        result = migrate(child, run, _request(params, limits, run.steps), until=until, deadline=limits.deadline)
+    if params["repair"] == "reindex":
+        run.repaired += run.watch.reindex(limits.concurrent_lock_timeout, seconds=until - time.monotonic())
+    return {**run.facts(result.get("after")), "changed": bool(run.steps or run.repaired)} if run.repaired or not result else result
+
+
 def run_module(params: t.Mapping[str, t.Any], *, check_mode: bool) -> dict[str, t.Any]:
     """What C(alembic) does and returns. Raises LastroError."""
-    limits = Limits.from_params(params)
-    direction: Direction = "downgrade" if params["state"] == "downgraded" else "upgrade"
-    if direction == "downgrade" and params["revision"] in ("head", "heads", "current"):
-        raise errors.bad_option("revision", "state downgraded needs the revision to go back to (base for none)")
+    limits, lint = Limits.from_params(params), Lint.from_params(params["lint"])
+    direction = DIRECTIONS[params["state"]]
+    _check_combination(params, lint)
     project = Project.from_params(params)
     until = time.monotonic() + limits.deadline
     with contextlib.ExitStack() as stack:
-        session = _postgres.connect(project.settings, application_name=APPLICATION_NAME, autocommit=True, statement_timeout="10s", lock_timeout="5s")
-        watch = Watch(stack.enter_context(session))
+        session = stack.enter_context(
+            _postgres.connect(project.settings, application_name=APPLICATION_NAME, autocommit=True, statement_timeout="10s", lock_timeout="5s")
+        )
+        refuse_unfit(session, project.settings)
+        watch = Watch(session)
         child = stack.enter_context(Child.start(project))
+        name = params["application_name"]
         try:
-            picture = inspect(child, revision=params["revision"], until=until, direction=direction, application_name=params["application_name"])
+            picture = inspect(child, revision=params["revision"], until=until, lint=lint, direction=direction, application_name=name)
         except TimeoutError:
             raise errors.deadline_passed(limits.deadline, "the migrations were read") from None
+        picture = picture.plus(finding(one, "named-contracting", one) for one in params["contracting"])
+        picture, _facts = judge(session, picture, lint, prechecks=False, upgrade=direction == "upgrade")
         steps = plan(picture, direction=direction, revision=params["revision"], phase=params["phase"])
         lost = losses(steps, watch, version_table=picture.version_table) if direction == "downgrade" else []
         if lost and not params["accept_loss"]:
@@ -249,13 +293,27 @@ def run_module(params: t.Mapping[str, t.Any], *, check_mode: bool) -> dict[str, 
         run = Run(steps, picture, watch, _progress.file_progress(params.get("progress_file")))
         common = {
             "planned": [one.as_result() for one in steps],
-            "findings": [finding.as_result() for one in steps for finding in one.findings],
+            "findings": [each.as_result() for one in steps for each in one.findings],
             "losses": lost,
             "diff": _diff(steps, direction),
+            "model_differences": [],
         }
-        if check_mode or not steps:
+        if direction == "upgrade":
+            refuse_denied(picture, lint, {"findings": common["findings"]})
+        if check_mode:
             return {**run.facts(None), "changed": bool(steps), **common}
-        return {**migrate(child, run, _request(params, limits, direction, steps), until=until, deadline=limits.deadline), **common}
+        result = {**common, **_act(child, run, params, limits, until=until)}
+        return {**result, "model_differences": models(child, until=until)} if params["check_models"] else result
 
 
-__all__ = ("Limits", "Run", "argument_spec", "losses", "migrate", "plan", "run_module")
+def _check_combination(params: t.Mapping[str, t.Any], lint: Lint) -> None:
+    """Raises LastroError where options contradict each other."""
+    if params["state"] == "downgraded" and params["revision"] in ("head", "heads", "current"):
+        raise errors.bad_option("revision", "state downgraded needs the revision to go back to (base for none)")
+    if params["phase"] != "any" and (not lint.on or params["state"] != "upgraded"):
+        raise errors.bad_option("phase", "expand and contract need state upgraded, and a lint profile that tells one from the other")
+    if params["state"] == "downgraded" and not lint.on and not params["accept_loss"]:
+        raise errors.bad_option("lint", "with profile off nothing can be said of what a downgrade loses; say accept_loss: true if that is meant")
+
+
+__all__ = ("Limits", "Run", "argument_spec", "losses", "migrate", "plan", "run_module", "wait_for_others")

@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, lastro.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a revision's SQL does to code that runs beside it: a short list of rules over the rendered statements.
+"""What a revision's SQL does to code that runs beside it: rules over the rendered statements.
 
-Tables that the revision itself creates are exempt. What cannot be read (a DO block, a revision that cannot be rendered)
-counts as breaking. PRIVATE to the collection: may change at any time.
+They stand in for squawk where it is not at hand, and see what it does not: DO blocks, writes without WHERE, work under a lock, and what the database's
+own catalog shows to be harmless. Tables that the revision itself creates are exempt. What cannot be read counts as breaking.
+PRIVATE to the collection: may change at any time.
 """
 
 from __future__ import annotations
@@ -13,119 +14,9 @@ import dataclasses
 import re
 import typing as t
 
+from ._alembic_catalog import Catalog, no_rewrite, same_to_code
+from ._alembic_hazards import Finding, finding
 from ._alembic_sql import NAME, Statement, plain, statements
-
-Kind = t.Literal["contract", "wait", "irreversible"]
-SEVERITY: dict[str, str] = {"contract": "contract", "wait": "block", "irreversible": "note"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Rule:
-    """A hazard: C(contract) breaks running code, C(wait) makes it wait, C(irreversible) cannot be taken back."""
-
-    name: str
-    kind: Kind
-    why: str
-    safe_way: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """A rule that a statement of a revision met."""
-
-    revision: str
-    rule: Rule
-    table: str
-    statement: str
-
-    def as_result(self) -> dict[str, str]:
-        """The finding as a return value."""
-        return {
-            "revision": self.revision,
-            "rule": self.rule.name,
-            "kind": self.rule.kind,
-            "severity": SEVERITY[self.rule.kind],
-            "table": self.table,
-            "statement": self.statement,
-            "why": self.rule.why,
-            "safe_way": self.rule.safe_way,
-        }
-
-
-_USE_INDEX = "Build a unique index concurrently in autocommit_block(), then ADD CONSTRAINT ... USING INDEX."
-_NOT_VALID = "Add it NOT VALID, and VALIDATE CONSTRAINT in a later revision."
-_LATER = "Deploy code that no longer uses it, then drop it in a contracting revision."
-RULES = {
-    rule.name: rule
-    for rule in (
-        Rule("drop-object", "contract", "Running code that still uses it fails.", _LATER),
-        Rule("drop-column", "contract", "Running code that still reads or writes the column fails.", _LATER),
-        Rule("rename", "contract", "Running code knows the old name.", "Add the new one, write both, move the data, then drop the old one."),
-        Rule(
-            "change-type",
-            "contract",
-            "Running code may send or expect the old type.",
-            "Add a column of the new type, write both, move the data, then drop the old one.",
-        ),
-        Rule(
-            "change-type-rewrite",
-            "wait",
-            "The table is rewritten under ACCESS EXCLUSIVE: readers and writers wait.",
-            "Add a column of the new type and fill it in batches.",
-        ),
-        Rule("set-not-null", "contract", "Running code that leaves the column out fails.", "Deploy code that always fills it first."),
-        Rule(
-            "set-not-null-scan",
-            "wait",
-            "The table is read whole under ACCESS EXCLUSIVE.",
-            "Add CHECK (column IS NOT NULL) NOT VALID, validate it, then SET NOT NULL.",
-        ),
-        Rule("drop-default", "contract", "Running code that relies on the default fails or writes NULL.", "Deploy code that always gives the value first."),
-        Rule(
-            "add-required-column",
-            "contract",
-            "INSERTs of running code fail, and the statement itself fails on a table with rows.",
-            "Add it nullable or with a constant default.",
-        ),
-        Rule(
-            "add-column-rewrite",
-            "wait",
-            "The value is computed for each row: the table is rewritten under ACCESS EXCLUSIVE.",
-            "Add it nullable, set the default, fill it in batches.",
-        ),
-        Rule(
-            "add-column-constraint",
-            "wait",
-            "The column's own constraint builds an index or reads the table under ACCESS EXCLUSIVE.",
-            "Add the column alone, then its constraint in the safe way.",
-        ),
-        Rule("index-not-concurrent", "wait", "Writers wait until the index is built.", "CREATE INDEX CONCURRENTLY in autocommit_block()."),
-        Rule("drop-index-not-concurrent", "wait", "DROP INDEX takes ACCESS EXCLUSIVE on the table.", "DROP INDEX CONCURRENTLY in autocommit_block()."),
-        Rule("unique-constraint", "wait", "The index is built under ACCESS EXCLUSIVE: readers and writers wait.", _USE_INDEX),
-        Rule("constraint-not-valid", "wait", "The table is read whole while writers wait.", _NOT_VALID),
-        Rule("exclusion-constraint", "wait", "The index is built under ACCESS EXCLUSIVE, and there is no concurrent way.", "Run it in a maintenance."),
-        Rule(
-            "blocking-command",
-            "wait",
-            "The command locks the table against readers or writers for as long as it takes.",
-            "Run it in a maintenance, or use its concurrent form.",
-        ),
-        Rule("truncate", "contract", "Rows that running code expects are gone.", "Delete in batches what nobody needs."),
-        Rule(
-            "opaque-block",
-            "contract",
-            "What a DO block runs cannot be read from here; unknown counts as breaking.",
-            "Write the statements out, each in an op.execute().",
-        ),
-        Rule(
-            "unrenderable",
-            "contract",
-            "The revision cannot be rendered as SQL without a database; unknown counts as breaking.",
-            "Split data work from schema work.",
-        ),
-        Rule("empty-downgrade", "irreversible", "downgrade() is empty or raises: the schema cannot be taken back.", "Write the downgrade."),
-    )
-}
 
 _VOLATILE = re.compile(r"\b(?:GEN_RANDOM_UUID|UUID_GENERATE_V\d\w*|UUIDV\d|RANDOM|CLOCK_TIMESTAMP|TIMEOFDAY|NEXTVAL|SETVAL)\s?\(")
 _REWRITES = re.compile(r"\b(?:SMALL|BIG)?SERIAL\d?\b|\bAS IDENTITY\b|\bSTORED\b")
@@ -141,20 +32,29 @@ _ACTION_RULES = (
     (re.compile(r"DROP (?!CONSTRAINT\b)"), ("drop-column",)),
     (re.compile(r"RENAME (?!CONSTRAINT\b)|SET SCHEMA\b"), ("rename",)),
     (re.compile(r"ADD .*\b(?:FOREIGN KEY|CHECK)\b(?!.*\bNOT VALID\b)"), ("constraint-not-valid",)),
+    (re.compile(r"(?:NO )?INHERIT\b"), ("change-behaviour",)),
     (re.compile(r"ADD .*\b(?:UNIQUE|PRIMARY KEY)\b(?!.*\bUSING INDEX\b)"), ("unique-constraint",)),
     (re.compile(r"ADD .*\bEXCLUDE\b"), ("exclusion-constraint",)),
     (re.compile(r"SET (?:UN)?LOGGED\b|SET TABLESPACE\b|ATTACH PARTITION\b|DETACH PARTITION (?!.*CONCURRENTLY)"), ("blocking-command",)),
 )
 _OBJECTS = "VIEW|MATERIALIZED VIEW|TYPE|DOMAIN|FUNCTION|PROCEDURE|SCHEMA|SEQUENCE|EXTENSION|FOREIGN TABLE"
-_INDEX_TABLE = re.compile(rf"\bON (?:ONLY )?(?P<table>{NAME})")
+_ON_TABLE = re.compile(rf"\b(?:ON|TO) (?:ONLY )?(?P<table>{NAME})")
 _STATEMENT_RULES = (
     (re.compile(rf"DROP TABLE (?:IF EXISTS )?(?P<table>{NAME})"), ("drop-object",)),
     (re.compile(rf"DROP (?:{_OBJECTS})\b"), ("drop-object",)),
     (re.compile(rf"ALTER (?:{_OBJECTS}) .*\b(?:RENAME|DROP ATTRIBUTE|SET SCHEMA)\b"), ("rename",)),
     (re.compile(rf"TRUNCATE (?:TABLE )?(?:ONLY )?(?P<table>{NAME})"), ("truncate",)),
     (re.compile(r"CREATE (?:UNIQUE )?INDEX (?!CONCURRENTLY\b)"), ("index-not-concurrent",)),
-    (re.compile(r"DROP INDEX (?!CONCURRENTLY\b)"), ("drop-index-not-concurrent",)),
-    (re.compile(r"REINDEX (?!.*\bCONCURRENTLY\b)|CLUSTER\b|VACUUM .*\bFULL\b|LOCK\b|REFRESH MATERIALIZED VIEW (?!CONCURRENTLY\b)"), ("blocking-command",)),
+    (re.compile(rf"DROP INDEX (?!CONCURRENTLY\b)(?:IF EXISTS )?(?P<table>{NAME})"), ("drop-index-not-concurrent",)),
+    (re.compile(rf"REINDEX (?!.*\bCONCURRENTLY\b)(?:\(.*?\) ?)?(?:INDEX|TABLE) (?P<table>{NAME})"), ("blocking-command",)),
+    (re.compile(rf"(?:CLUSTER|LOCK)(?: TABLE)?(?: VERBOSE)? (?:ONLY )?(?P<table>{NAME})"), ("blocking-command",)),
+    (re.compile(rf"VACUUM (?:.*\bFULL\b)[^(]*?\)? ?(?:VERBOSE |ANALYZE |FREEZE )*(?P<table>{NAME})"), ("blocking-command",)),
+    (re.compile(rf"REFRESH MATERIALIZED VIEW (?!CONCURRENTLY\b)(?P<table>{NAME})"), ("blocking-command",)),
+    (re.compile(r"REINDEX (?!.*\bCONCURRENTLY\b)|CLUSTER\b|VACUUM .*\bFULL\b"), ("blocking-command",)),
+    (re.compile(r"CREATE (?:OR REPLACE )?(?:CONSTRAINT )?(?:TRIGGER|RULE)\b"), ("change-behaviour",)),
+    (re.compile(r"CREATE DOMAIN .*\bCHECK\b|ALTER DOMAIN .*\bADD\b"), ("domain-constraint",)),
+    (re.compile(rf"UPDATE (?:ONLY )?(?P<table>{NAME}) (?!.*\bWHERE\b)"), ("unbounded-write",)),
+    (re.compile(rf"DELETE FROM (?:ONLY )?(?P<table>{NAME})(?: |$)(?!.*\bWHERE\b)"), ("unbounded-write",)),  # noqa: S608 - a pattern
     (re.compile(r"DO\b"), ("opaque-block",)),
 )
 _ALTER_TABLE = re.compile(rf"ALTER TABLE (?:IF EXISTS )?(?:ONLY )?(?P<table>{NAME})(?: ?\*)? ")
@@ -162,14 +62,19 @@ _CREATE_TABLE = re.compile(rf"CREATE (?:UNLOGGED |(?:GLOBAL |LOCAL )?TEMP(?:ORAR
 _BOOKKEEPING = re.compile(rf"(?:BEGIN|COMMIT|END)$|(?:INSERT INTO|UPDATE|DELETE FROM|CREATE TABLE) (?P<table>{NAME})")
 
 
-def own_statements(sql: str, version_table: str) -> list[Statement]:
+def own(found: t.Iterable[Statement], version_table: str) -> list[Statement]:
     """The statements that the revision wrote: without those of Alembic around them."""
-    found = []
-    for statement in statements(sql):
+    left = []
+    for statement in found:
         match = _BOOKKEEPING.match(statement.pattern_text)
         if not (match and (match["table"] is None or plain(match["table"]).rpartition(".")[2] == version_table)):
-            found.append(statement)
-    return found
+            left.append(statement)
+    return left
+
+
+def own_statements(sql: str, version_table: str) -> list[Statement]:
+    """The statements that the revision wrote: without those of Alembic around them."""
+    return own(statements(sql), version_table)
 
 
 def _column_rules(definition: str) -> list[str]:
@@ -178,8 +83,10 @@ def _column_rules(definition: str) -> list[str]:
     rules = ["add-required-column"] if re.search(r"\bNOT NULL\b", definition) and not filled else []
     if _REWRITES.search(definition) or _VOLATILE.search(definition):
         rules.append("add-column-rewrite")
-    if re.search(r"\b(?:UNIQUE|PRIMARY KEY|CHECK)\b", definition):
+    if re.search(r"\b(?:UNIQUE|PRIMARY KEY|CHECK|REFERENCES)\b", definition):
         rules.append("add-column-constraint")
+    if re.match(r"JSON\b", definition):
+        rules.append("json-column")
     return rules
 
 
@@ -204,30 +111,132 @@ def _statement_rules(statement: Statement) -> tuple[str, list[str]]:
     for pattern, rules in _STATEMENT_RULES:
         match = pattern.match(text)
         if match:
-            place = _INDEX_TABLE.search(text) if text.startswith("CREATE") else match
+            place = _ON_TABLE.search(text) if text.startswith("CREATE") else match
             table = place.groupdict().get("table") if place else None
             return plain(table) if table else "", list(rules)
     return "", []
 
 
-def findings(revision: str, sql: str, *, version_table: str = "alembic_version") -> list[Finding]:
-    """What the SQL of one *revision* does to running code, in its order."""
-    found: list[Finding] = []
-    created: set[str] = set()
-    for statement in own_statements(sql, version_table):
-        new = _CREATE_TABLE.match(statement.pattern_text)
-        if new:
-            created.add(plain(new["table"]))
-            continue
-        table, rules = _statement_rules(statement)
-        if table not in created:
-            found.extend(Finding(revision, RULES[name], table, statement.shown) for name in rules)
-    return found
+_COLUMN_CHANGE = re.compile(
+    rf"ALTER (?:COLUMN )?(?P<column>{NAME}) (?:(?:SET DATA )?TYPE (?P<type>.+?)(?P<using> USING .*| COLLATE .*)?|(?P<required>SET NOT NULL))\Z"
+)
+_CHECK_NOT_NULL = re.compile(rf"ADD CONSTRAINT (?P<name>{NAME}) CHECK ?\( ?\(? ?(?P<column>{NAME}) IS NOT NULL ?\)? ?\)(?P<later> NOT VALID)?")
+_NOT_VALID = re.compile(rf"ADD CONSTRAINT (?P<name>{NAME}) .*\bNOT VALID\b")
+_VALIDATE = re.compile(rf"VALIDATE CONSTRAINT (?P<name>{NAME})")
+_LIGHT = re.compile(r"VALIDATE\b|SET STATISTICS|ALTER (?:COLUMN )?\S+ SET (?:STATISTICS|STORAGE)|SET \(|RESET \(|CLUSTER ON|ADD .*\bFOREIGN KEY\b.*\bNOT VALID")
+_WORK = re.compile(
+    rf"(?:UPDATE (?:ONLY )?|DELETE FROM (?:ONLY )?|CREATE (?:UNIQUE )?INDEX .*? ON (?:ONLY )?"  # noqa: S608 - a pattern
+    rf"|(?:INSERT INTO .*?|WITH .*?)?\bSELECT\b.*? FROM )(?P<table>{NAME})"
+)
+_CONCURRENTLY = re.compile(r"(?:CREATE (?:UNIQUE )?INDEX|DROP INDEX|REINDEX .*?) CONCURRENTLY\b")
+_BEGIN, _END = re.compile(r"BEGIN$|START TRANSACTION"), re.compile(r"(?:COMMIT|END|ROLLBACK)$")
 
 
-def special(revision: str, name: str, detail: str) -> Finding:
-    """A finding that no statement shows: C(unrenderable) or C(empty-downgrade)."""
-    return Finding(revision, RULES[name], "", detail)
+@dataclasses.dataclass(frozen=True)
+class Cleared:
+    """What a linter would say of a statement, and why the database's own catalog (or an earlier revision) shows that it is not so."""
+
+    revision: str
+    rules: tuple[str, ...]
+    statement: str
+    why: str
+
+    def as_result(self) -> dict[str, t.Any]:
+        """As a return value."""
+        return {**dataclasses.asdict(self), "rules": list(self.rules)}
+
+
+class Reader:
+    """Reads the revisions of a chain in their order, since one may prepare what the next one does."""
+
+    def __init__(self, version_table: str, catalog: Catalog | None = None) -> None:
+        self.version_table = version_table
+        self.catalog = catalog
+        self.cleared: list[Cleared] = []
+        self._checks: dict[tuple[str, str], str] = {}
+        self._proven: set[tuple[str, str]] = set()
+
+    def read(self, revision: str, sql: str) -> list[Finding]:
+        """What the SQL of one *revision* does to running code, in its order."""
+        found: list[Finding] = []
+        created: set[str] = set()
+        self._open, self._locked, self._unvalidated = False, "", set[tuple[str, str]]()
+        for statement in statements(sql):
+            if self._transaction(statement.pattern_text) or not own([statement], self.version_table):
+                continue
+            new = _CREATE_TABLE.match(statement.pattern_text)
+            if new:
+                created.add(plain(new["table"]))
+                continue
+            table, rules = _statement_rules(statement)
+            if table in created:
+                self.cleared.append(Cleared(revision, tuple(rules), statement.shown, "The revision itself creates the table."))
+                continue
+            rules = self._without_cleared(revision, statement, table, rules) + self._in_context(statement, table, created)
+            found.extend(finding(revision, name, statement.shown, table) for name in dict.fromkeys(rules))
+        return found
+
+    def _transaction(self, text: str) -> bool:
+        """Whether the statement begins or ends a transaction; what it held is over then."""
+        begins, ends = _BEGIN.match(text), _END.match(text)
+        if begins or ends:
+            self._open, self._locked = bool(begins), ""
+            self._unvalidated.clear()
+        return bool(begins or ends)
+
+    def _without_cleared(self, revision: str, statement: Statement, table: str, rules: list[str]) -> list[str]:
+        """*rules* without those that the catalog or an earlier statement shows to be harmless here."""
+        alter = _ALTER_TABLE.match(statement.pattern_text)
+        left = list(rules)
+        for change in [match for match in map(_COLUMN_CHANGE.match, statement.actions(alter.end()) if alter else []) if match]:
+            harmless, why = self._harmless(table, plain(change["column"]), change)
+            dropped = tuple(name for name in harmless if name in left)
+            if dropped:
+                left = [name for name in left if name not in dropped]
+                self.cleared.append(Cleared(revision, dropped, statement.shown, why))
+        return left
+
+    def _harmless(self, table: str, column: str, change: re.Match[str]) -> tuple[tuple[str, ...], str]:
+        now = self.catalog.column(table, column) if self.catalog else None
+        if change["required"]:
+            if now and now.not_null:
+                return ("set-not-null", "set-not-null-scan"), "The column is NOT NULL already."
+            if (now and now.proven) or (table, column) in self._proven:
+                return ("set-not-null-scan",), "A validated CHECK proves that there is no NULL: the table is not read."
+        elif now and self.catalog and not change["using"] and no_rewrite(now.type, change["type"], utc=self.catalog.utc):
+            harmless = ("change-type-rewrite", "change-type") if same_to_code(now.type, change["type"]) else ("change-type-rewrite",)
+            return harmless, f"From {now.type} the table is neither read nor rewritten."
+        return (), ""
+
+    def _in_context(self, statement: Statement, table: str, created: set[str]) -> list[str]:
+        """Rules about what stands around a statement, and what it leaves for those after it."""
+        text, rules = statement.pattern_text, []
+        if self._open and _CONCURRENTLY.match(text):
+            rules.append("concurrently-in-transaction")
+        work = _WORK.match(text)
+        if work and self._locked and plain(work["table"]) not in created:
+            rules.append("work-under-lock")
+        alter = _ALTER_TABLE.match(text)
+        for action in statement.actions(alter.end()) if alter else []:
+            rules += self._constraint(table, action)
+            if self._open and not _LIGHT.match(action):
+                self._locked = table
+        return rules
+
+    def _constraint(self, table: str, action: str) -> list[str]:
+        check, later, validate = _CHECK_NOT_NULL.match(action), _NOT_VALID.match(action), _VALIDATE.match(action)
+        if check:
+            self._checks[(table, plain(check["name"]))] = plain(check["column"])
+            if not check["later"]:
+                self._proven.add((table, plain(check["column"])))
+        if later:
+            self._unvalidated.add((table, plain(later["name"])))
+        if validate:
+            key = (table, plain(validate["name"]))
+            if key in self._checks:
+                self._proven.add((table, self._checks[key]))
+            return ["validate-same-transaction"] if key in self._unvalidated else []
+        return []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -268,4 +277,4 @@ def renames(sql: str) -> bool:
     return any(re.match(r"ALTER .*\bRENAME\b", statement.pattern_text) for statement in statements(sql))
 
 
-__all__ = ("RULES", "Finding", "Loss", "Rule", "findings", "losses", "own_statements", "renames", "special")
+__all__ = ("Cleared", "Loss", "Reader", "losses", "own_statements", "renames")

@@ -24,10 +24,11 @@ SHOWN = 300
 
 @dataclasses.dataclass(frozen=True)
 class Statement:
-    """*text* as it runs; *pattern_text* in one line with words in upper case, literals as C('') and no comments."""
+    """*text* as it runs; *pattern_text* in one line with words in upper case, literals as C('') and no comments; *end* is where it ends in its file."""
 
     text: str
     pattern_text: str
+    end: int = 0
 
     @property
     def shown(self) -> str:
@@ -51,15 +52,16 @@ def statements(sql: str) -> list[Statement]:
     found: list[Statement] = []
     text: list[str] = []
     pattern: list[str] = []
+    end = 0
 
     def finish() -> None:
         if pattern:
-            found.append(Statement("".join(text).strip(), " ".join("".join(pattern).split())))
+            found.append(Statement("".join(text).strip(), " ".join("".join(pattern).split()), end))
         text.clear()
         pattern.clear()
 
     for match in _TOKEN.finditer(sql):
-        kind, piece = match.lastgroup, match.group()
+        kind, piece, end = match.lastgroup, match.group(), match.end()
         kind = "string" if kind == "tag" else kind
         if kind == "other" and piece == ";":
             finish()

@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 import typing as t
 
+from . import _postgres
+from ._alembic_errors import unfit
 from ._alembic_rules import Loss
 from ._alembic_sql import statements
 
@@ -36,6 +39,15 @@ _HOLDING = _WHO.format(
   AND l.classid = ((hashtext('alembic')::bigint + 4294967296) %% 4294967296)::oid
   AND l.objid = ((hashtext(%(table)s)::bigint + 4294967296) %% 4294967296)::oid)"""
 )
+_OLD = _WHO.format(
+    pids="""ARRAY(
+  SELECT o.pid FROM pg_stat_activity o WHERE o.datname = current_database() AND o.backend_type = 'client backend' AND o.pid <> pg_backend_pid()
+  AND o.xact_start < clock_timestamp() - make_interval(secs => %(age)s))"""
+)
+_WIDTH = """
+SELECT a.atttypmod - 4 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE a.attname = 'version_num' AND n.nspname = %(schema)s AND c.relname = %(name)s AND a.atttypid = 'varchar'::regtype
+"""
 _INVALID = """
 SELECT n.nspname || '.' || c.relname, i.indrelid::regclass::text
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -44,6 +56,9 @@ AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid 
 ORDER BY 1
 """
 GONE_SECONDS = 5.0
+_LEFTOVER = re.compile(r"_cc(?:new|old)\d*\Z")
+NEW_WIDTH = 32
+"""Alembic makes the version table with VARCHAR(32)."""
 APPLICATION_NAME = "lastro.deploy alembic watch"
 
 
@@ -69,6 +84,39 @@ def without_literals(query: str) -> str:
         words = ["?" if word == "''" or word[:1].isdigit() else word for word in statement.pattern_text.split()]
         shown.append(" ".join(words))
     return "; ".join(shown)[:300]
+
+
+def _blocker(row: tuple[t.Any, ...]) -> Blocker:
+    """A row of C(_WHO)."""
+    pid, application, user, state, age, query = row
+    return Blocker(pid, application, user, state, round(age, 1), without_literals(query))
+
+
+def _quoted(name: str) -> str:
+    """C(schema.name) of a catalog as an identifier in SQL; a percent sign is doubled for the driver."""
+    schema, _dot, bare = name.partition(".")
+    return ".".join('"' + part.replace('"', '""').replace("%", "%%") + '"' for part in (schema, bare))
+
+
+def refuse_unfit(connection: PostgresConnection, settings: _postgres.ConnectionSettings) -> None:
+    """Raises LastroError where no migration can work: a standby, a database that is read-only, a pooler that pools transactions."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid(), pg_is_in_recovery(), current_setting('transaction_read_only')")
+        ((pid, standby, read_only),) = cursor.fetchall()
+        if standby:
+            raise unfit("standby", str(settings))
+        if read_only == "on":
+            raise unfit("read_only", str(settings))
+        # A pooler gives its clients another key for cancelling than the server's process has.
+        if pid == connection.info.backend_pid:
+            return
+        with _postgres.connect(settings, application_name=APPLICATION_NAME) as other, other.cursor() as second:
+            second.execute("SELECT pg_backend_pid()")
+            ((theirs,),) = second.fetchall()
+            cursor.execute("SELECT pg_backend_pid()")
+            ((again,),) = cursor.fetchall()
+            if theirs == pid or again != pid:
+                raise unfit("pooler", str(settings))
 
 
 class Watch:
@@ -103,8 +151,30 @@ class Watch:
         if self._session is None:
             return
         query = _HOLDING if self._waiting_for else _BLOCKING
-        for pid, application, user, state, age, text in self._rows(query, pid=self._session[0], table=self._waiting_for):
-            self._found[pid] = Blocker(pid, application, user, state, round(age, 1), without_literals(text))
+        self._found.update({row[0]: _blocker(row) for row in self._rows(query, pid=self._session[0], table=self._waiting_for)})
+
+    def look_for_old(self, age: float) -> list[Blocker]:
+        """Sessions of this database whose transaction is older than *age* seconds; they count as blockers from now on."""
+        found = [_blocker(row) for row in self._rows(_OLD, age=age)]
+        self._found.update({one.pid: one for one in found})
+        return found
+
+    def version_width(self, relation: t.Sequence[str]) -> int | None:
+        """How many characters a revision's identifier may have in the version table; None for any number."""
+        found = self._rows(_WIDTH, schema=relation[0], name=relation[-1]) if len(relation) > 1 else [(NEW_WIDTH,)]
+        return int(found[0][0]) if found and found[0][0] > 0 else None
+
+    def reindex(self, lock_timeout: str, *, seconds: float) -> list[str]:
+        """Build every invalid index again, concurrently; leftovers of an interrupted REINDEX are dropped. Those that became valid or went."""
+        self._rows(
+            "SELECT set_config('lock_timeout', %(lock)s, false), set_config('statement_timeout', %(all)s, false)", lock=lock_timeout, all=f"{seconds:.0f}s"
+        )
+        before = [one["index"] for one in self.invalid_indexes()]
+        for name in before:
+            leftover = _LEFTOVER.search(name)
+            self._rows(f"{'DROP INDEX CONCURRENTLY' if leftover else 'REINDEX INDEX CONCURRENTLY'} {_quoted(name)}")
+        after = {one["index"] for one in self.invalid_indexes()}
+        return [name for name in before if name not in after]
 
     def end_session(self) -> None:
         """End the migration's own session, if it is still that one, and wait until it is gone: nothing of it happens later."""
@@ -152,9 +222,9 @@ class Watch:
         try:
             with self._connection.cursor() as cursor:
                 cursor.execute(query, values)
-                return cursor.fetchall()
+                return cursor.fetchall() if cursor.description else []
         except psycopg2.Error:
             return []
 
 
-__all__ = ("APPLICATION_NAME", "Blocker", "Watch", "without_literals")
+__all__ = ("APPLICATION_NAME", "Blocker", "Watch", "refuse_unfit", "without_literals")

@@ -14,6 +14,7 @@ description:
   - Exactly one process migrates. An advisory lock is polled on the migration's own connection, and the database's revision is read again behind it.
   - A revision that got no lock, or met a deadlock, is tried again as long as it committed nothing. Who was in the way is said, in success and failure.
   - Concurrent index builds get limits of their own. An invalid index that an interrupted build left is dropped before its revision builds it again.
+  - A standby, a read-only database and a pooler in transaction mode are refused before anything runs.
   - The process that runs Alembic dies with the module, and its database session with it.
   - Afterwards the revision is read from the database, and indexes that are invalid are listed.
 extends_documentation_fragment:
@@ -26,9 +27,10 @@ options:
     description:
       - V(upgraded) applies what is missing up to O(revision); a database that is there or beyond stays as it is.
       - V(downgraded) goes back to O(revision); run it with the files of the release that added what is taken back.
+      - V(stamped) writes O(revision) into the version table and runs nothing.
     type: str
     default: upgraded
-    choices: [upgraded, downgraded]
+    choices: [upgraded, downgraded, stamped]
   revision:
     description:
       - The revision to bring the database to, as V(heads), V(branch@head), an identifier, or V(base) for a downgrade of everything.
@@ -42,6 +44,11 @@ options:
     type: str
     default: any
     choices: [any, expand, contract]
+  contracting:
+    description: Revisions that count as contracting whatever the rules here say, for example those that squawk has found on the controller.
+    type: list
+    elements: str
+    default: []
   lock_timeout:
     description: How long a statement may wait for a lock, as PostgreSQL writes durations.
     type: str
@@ -72,9 +79,24 @@ options:
     description:
       - V(drop) drops an invalid index that an interrupted concurrent build left, just before a revision builds it concurrently again; V(none) leaves it.
       - It touches an index of that name on that table alone, and none that is being built.
+      - V(reindex) does that too, and afterwards builds every invalid index of the database again, concurrently (leftovers of a REINDEX are dropped).
     type: str
     default: drop
-    choices: [none, drop]
+    choices: [none, reindex, drop]
+  blockers:
+    description: What to do before anything runs about transactions that have been open for long, since a migration would wait for them.
+    type: dict
+    default: {}
+    suboptions:
+      max_transaction_age:
+        description: Seconds after which a transaction of this database counts.
+        type: float
+        default: 60.0
+      action:
+        description: V(report) names them in RV(blockers), V(wait) waits for them until O(deadline), V(fail) stops.
+        type: str
+        default: report
+        choices: [report, wait, fail]
   accept_loss:
     description: Let O(state=downgraded) drop tables and columns that hold rows, and run statements whose loss cannot be told.
     type: bool
@@ -146,6 +168,10 @@ applied:
       description: How many statements it ran.
       returned: always
       type: int
+    retried:
+      description: How often it was tried again.
+      returned: always
+      type: int
 settings:
   description: C(lock_timeout), C(statement_timeout) and C(client_connection_check_interval) as the migration's session had them.
   returned: success, and failure while migrating
@@ -202,7 +228,7 @@ invalid_indexes:
       returned: always
       type: str
 repaired_indexes:
-  description: Invalid indexes that were dropped before their revision built them again.
+  description: Invalid indexes that were dropped before their revision built them again, or built again at the end.
   returned: success, and failure while migrating
   type: list
   elements: str
@@ -210,6 +236,11 @@ retried:
   description: How often a revision was tried again.
   returned: success, and failure while migrating
   type: int
+model_differences:
+  description: What O(check_models) has found, as operation and object.
+  returned: success
+  type: list
+  elements: str
 losses:
   description: What a downgrade removes that holds rows.
   returned: success, and failure for want of O(accept_loss)
@@ -226,7 +257,8 @@ losses:
       type: str
       sample: column credentials.token_encrypted
 code:
-  description: A word for what went wrong, for example V(database), V(deadline), V(misplaced), V(multiple_heads), V(database_ahead).
+  description: A word for what went wrong, for example V(database), V(deadline), V(misplaced), V(multiple_heads), V(database_ahead), V(blockers),
+    V(standby), V(pooler).
   returned: failure
   type: str
 sqlstate:

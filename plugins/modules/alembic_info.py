@@ -13,7 +13,9 @@ description:
     running code survives it, whether it makes users wait, and whether it can be taken back.
   - Works where the database is ahead of the release, empty, or has no version table. It writes nothing and creates nothing, neither in the
     database (its session is read-only) nor in the release's directory.
-  - The rules are a short list over the rendered SQL. What cannot be read (a DO block, a revision that needs a database to be rendered) counts as breaking.
+  - The rules are those of squawk, where it is installed on the controller, and our own. A wait weighs what its table's size makes of it, and a change of
+    type that PostgreSQL makes without touching a row is none. What cannot be read (a DO block, a revision that needs a database to be rendered) counts as breaking.
+  - Asks the database, read-only and with a timeout, whether the rows that are there let the pending revisions succeed.
 extends_documentation_fragment:
   - lastro.deploy.attributes.info
   - lastro.deploy.postgres
@@ -31,10 +33,19 @@ options:
       - With the revisions that an older release was made for this says whether the older release's code can run on the newer schema.
     type: list
     elements: str
+  prechecks:
+    description:
+      - Count what would make a pending revision fail. NULLs before SET NOT NULL, duplicates before a unique index, orphans before a foreign key, rows that
+        violate a CHECK, values that would not cast.
+      - Each in a read-only transaction of at most 20 seconds. Not done with O(from_revision).
+    type: bool
+    default: true
   deadline:
     description: Seconds after which the reading is given up.
     type: float
     default: 120.0
+notes:
+  - An action plugin of the same name runs squawk on the controller, one file for each revision. Called by C(step), our own rules stand alone.
 seealso:
   - module: lastro.deploy.alembic
 author:
@@ -109,6 +120,10 @@ pending:
       description: Whether its downgrade is more than empty, pass or raise.
       returned: always
       type: bool
+    neutral:
+      description: Whether it changes nothing but the recorded revision.
+      returned: always
+      type: bool
     breaking_findings:
       description: Names of the rules why running code breaks.
       returned: always
@@ -149,11 +164,14 @@ findings:
       type: str
       sample: index-not-concurrent
     kind:
-      description: V(contract) (breaks running code), V(wait) (blocks readers or writers) or V(irreversible).
+      description:
+        - V(contract) (breaks running code), V(wait) (blocks readers or writers), V(fails) (the upgrade would end there), V(irreversible) or V(notice).
       returned: always
       type: str
     severity:
-      description: V(contract), V(block) or V(note).
+      description:
+        - V(block), V(contract), V(warn) or V(note).
+        - A wait is a V(note) on a table below 16 MiB and a V(warn) below 128 MiB. Where the size is not known it is a V(block).
       returned: always
       type: str
     table:
@@ -172,6 +190,115 @@ findings:
       description: How to do it without that.
       returned: always
       type: str
+    engine:
+      description: V(lastro), V(squawk), or V(data) for a precheck.
+      returned: always
+      type: str
+    allowed:
+      description: Whether O(lint.allow) names it.
+      returned: always
+      type: bool
+cleared:
+  description: What a linter would find and the database's catalog, or an earlier statement, shows to be harmless.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    revision:
+      description: Identifier of the revision.
+      returned: always
+      type: str
+    rules:
+      description: The rules that do not count here.
+      returned: always
+      type: list
+      elements: str
+    statement:
+      description: The statement in one line, shortened.
+      returned: always
+      type: str
+    why:
+      description: Why it is harmless.
+      returned: always
+      type: str
+prechecks:
+  description: What was counted before the pending revisions.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    revision:
+      description: Identifier of the revision.
+      returned: always
+      type: str
+    check:
+      description: V(nulls), V(duplicates), V(orphans), V(violations) or V(casts).
+      returned: always
+      type: str
+    table:
+      description: The table.
+      returned: always
+      type: str
+    columns:
+      description: The columns or expressions.
+      returned: always
+      type: list
+      elements: str
+    count:
+      description: Rows that are in the way; -1 where the time was over.
+      returned: always
+      type: int
+    keys:
+      description: Primary keys of up to ten of them (their place in the table where it has none).
+      returned: always
+      type: list
+      elements: str
+    complete:
+      description: Whether it was counted to the end.
+      returned: always
+      type: bool
+    certain:
+      description: Whether no earlier pending statement may change these rows.
+      returned: always
+      type: bool
+tables:
+  description: The tables that pending revisions name, the largest first.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    table:
+      description: Schema and name.
+      returned: always
+      type: str
+    bytes:
+      description: Size with partitions and TOAST, without indexes.
+      returned: always
+      type: int
+    rows:
+      description: Rows, as the statistics say.
+      returned: always
+      type: int
+lint:
+  description: Which engine has looked.
+  returned: success
+  type: dict
+  sample: {engine: lastro+squawk, profile: default, server: 18}
+blockers:
+  description: Sessions with a transaction older than a minute, as RV(lastro.deploy.alembic#module:blockers).
+  returned: success
+  type: list
+  elements: dict
+invalid_indexes:
+  description: Indexes that no query can use and that nobody builds now, as RV(lastro.deploy.alembic#module:invalid_indexes).
+  returned: success
+  type: list
+  elements: dict
+model_differences:
+  description: What O(check_models) has found, as operation and object; empty where revisions are pending.
+  returned: success
+  type: list
+  elements: str
 phases:
   description: The pending chain cut at its first contracting revision.
   returned: success
@@ -209,13 +336,17 @@ needs_maintenance_reason:
   returned: success
   type: str
   sample: "c3d4e5f6: index-not-concurrent"
+other_tables:
+  description: How many tables the database has beside the version table.
+  returned: success
+  type: int
 version_table:
   description: The version table, with its schema where it is known.
   returned: success
   type: str
   sample: public.alembic_version
 code:
-  description: A word for what went wrong, for example V(env), V(revision), V(revision_files), V(alembic_missing).
+  description: A word for what went wrong, for example V(env), V(revision), V(revision_files), V(alembic_missing), V(denied).
   returned: failure
   type: str
 traceback_tail:

@@ -231,10 +231,19 @@ def test_a_downgrade_that_cannot_be_judged_or_undoes_nothing(modules: Modules, a
             "message": "message of read",
             "kind": "contract",
             "reversible": True,
+            "neutral": False,
             "breaking_findings": ["unrenderable"],
             "blocking_findings": [],
         },
-        {"revision": "oneway", "message": "message of oneway", "kind": "expand", "reversible": False, "breaking_findings": [], "blocking_findings": []},
+        {
+            "revision": "oneway",
+            "message": "message of oneway",
+            "kind": "expand",
+            "reversible": False,
+            "neutral": False,
+            "breaking_findings": [],
+            "blocking_findings": [],
+        },
     ]
     assert [finding["rule"] for finding in info["findings"]] == ["drop-column", "unrenderable", "empty-downgrade"]
     assert info["reversible"] is False

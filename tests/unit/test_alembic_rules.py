@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.lastro.deploy.plugins.module_utils import _alembic_hazards as hazards
 from ansible_collections.lastro.deploy.plugins.module_utils import _alembic_rules as rules
 from ansible_collections.lastro.deploy.plugins.module_utils._alembic_sql import plain, statements
 from ansible_collections.lastro.deploy.plugins.module_utils._alembic_watch import without_literals
 
 
 def found(sql: str) -> list[str]:
-    return [finding.rule.name for finding in rules.findings("r", sql)]
+    return [finding.rule for finding in rules.Reader("alembic_version").read("r", sql)]
 
 
 UNSAFE = [
@@ -69,7 +70,7 @@ SAFE = [
     "ALTER TABLE users ALTER COLUMN a SET DEFAULT 1",
     "ALTER TABLE users DROP CONSTRAINT c",
     "ALTER TABLE users RENAME CONSTRAINT c TO d",
-    "UPDATE users SET note = 'DROP TABLE users; ALTER TABLE x'",
+    "UPDATE users SET note = 'DROP TABLE users; ALTER TABLE x' WHERE id < 1000",
     "INSERT INTO notes VALUES (E'it\\'s; DROP TABLE users', '$$', \"a;b\")",
     "COMMENT ON TABLE users IS $$x; TRUNCATE users$$",
 ]
@@ -87,14 +88,14 @@ def test_safe_ways_are_not(sql: str) -> None:
 
 def test_every_rule_has_words_and_a_case() -> None:
     cased = {name for _sql, names in UNSAFE for name in names} | {"unrenderable", "empty-downgrade"}
-    assert cased == set(rules.RULES)
-    for rule in rules.RULES.values():
+    assert cased == set(hazards.RULES)
+    for rule in hazards.RULES.values():
         assert rule.why.endswith(".")
         assert rule.safe_way.endswith(".")
 
 
 def test_a_finding_says_where() -> None:
-    [finding] = rules.findings("a1", 'ALTER TABLE "App"."Users"   DROP COLUMN\n token')
+    [finding] = rules.Reader("alembic_version").read("a1", 'ALTER TABLE "App"."Users"   DROP COLUMN\n token')
     assert finding.as_result() == {
         "revision": "a1",
         "rule": "drop-column",
@@ -102,10 +103,12 @@ def test_a_finding_says_where() -> None:
         "severity": "contract",
         "table": "App.Users",
         "statement": 'ALTER TABLE "App"."Users" DROP COLUMN token',
-        "why": finding.rule.why,
-        "safe_way": finding.rule.safe_way,
+        "why": finding.why,
+        "safe_way": finding.safe_way,
+        "engine": "lastro",
+        "allowed": False,
     }
-    [long] = rules.findings("a1", "DROP TABLE " + ", ".join(f"table_{n}" for n in range(100)))
+    [long] = rules.Reader("alembic_version").read("a1", "DROP TABLE " + ", ".join(f"table_{n}" for n in range(100)))
     assert (len(long.statement), long.statement[-1]) == (300, "…")
 
 

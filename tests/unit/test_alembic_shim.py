@@ -10,9 +10,10 @@ import pytest
 from ansible_collections.lastro.deploy.plugins.module_utils import (
     _alembic,
     _alembic_child,
+    _alembic_hazards,
     _alembic_migrate,
-    _alembic_rules,
-    _alembic_shim,
+    _alembic_picture,
+    _alembic_shim_script,
     _alembic_shim_session,
 )
 from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
@@ -39,20 +40,20 @@ def module(tmp_path: Path, text: str) -> types.ModuleType:
     ],
 )
 def test_what_can_be_taken_back(tmp_path: Path, text: str, expected: bool) -> None:
-    assert _alembic_shim.reversible(module(tmp_path, text)) is expected
+    assert _alembic_shim_script.reversible(module(tmp_path, text)) is expected
 
 
 def test_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     there = {"psycopg2"}
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name in there else None)
-    assert _alembic_shim.with_driver("postgres://u:p%40@h/d", "") == "postgresql+psycopg2://u:p%40@h/d"
-    assert _alembic_shim.with_driver("postgresql://h/d", "postgresql+asyncpg://x/y") == "postgresql+asyncpg://h/d"
-    assert _alembic_shim.with_driver("postgresql+pg8000://h/d", "postgresql+asyncpg://x/y") == "postgresql+pg8000://h/d"
-    assert _alembic_shim.with_driver("postgresql://h/d", "driver://user:pass@localhost/dbname") == "postgresql+psycopg2://h/d"
+    assert _alembic_shim_script.with_driver("postgres://u:p%40@h/d", "") == "postgresql+psycopg2://u:p%40@h/d"
+    assert _alembic_shim_script.with_driver("postgresql://h/d", "postgresql+asyncpg://x/y") == "postgresql+asyncpg://h/d"
+    assert _alembic_shim_script.with_driver("postgresql+pg8000://h/d", "postgresql+asyncpg://x/y") == "postgresql+pg8000://h/d"
+    assert _alembic_shim_script.with_driver("postgresql://h/d", "driver://user:pass@localhost/dbname") == "postgresql+psycopg2://h/d"
     there.clear()
-    assert _alembic_shim.with_driver("postgresql://h/d", "") == "postgresql://h/d"
+    assert _alembic_shim_script.with_driver("postgresql://h/d", "") == "postgresql://h/d"
     there.update(("psycopg", "psycopg2"))
-    assert _alembic_shim.with_driver("postgresql://h/d", "") == "postgresql://h/d"
+    assert _alembic_shim_script.with_driver("postgresql://h/d", "") == "postgresql://h/d"
 
 
 class DriverError(Exception):
@@ -96,16 +97,16 @@ def test_the_sources_come_along() -> None:
         _alembic_child._source("_alembic_no_such")
 
 
-def step(name: str, *rule_names: str, reversible: bool = True, neutral: bool = False) -> _alembic.Pending:
-    found = tuple(_alembic_rules.special(name, rule, "x") for rule in rule_names)
-    return _alembic.Pending(name, "", reversible, "", found, neutral)
+def step(name: str, *rule_names: str, reversible: bool = True, neutral: bool = False) -> _alembic_picture.Pending:
+    found = tuple(_alembic_hazards.finding(name, rule, "x") for rule in rule_names)
+    return _alembic_picture.Pending(name, "", reversible, "", found, neutral)
 
 
-def picture(*pending: _alembic.Pending, heads: tuple[str, ...] = ("z",)) -> _alembic.Picture:
-    return _alembic.Picture((), heads, (), pending, "alembic_version", ("alembic_version",), 0)
+def picture(*pending: _alembic_picture.Pending, heads: tuple[str, ...] = ("z",)) -> _alembic_picture.Picture:
+    return _alembic_picture.Picture((), heads, (), pending, "alembic_version", ("alembic_version",), 0)
 
 
-def planned(seen: _alembic.Picture, phase: str, revision: str = "heads") -> list[str]:
+def planned(seen: _alembic_picture.Picture, phase: str, revision: str = "heads") -> list[str]:
     return [one.revision for one in _alembic_migrate.plan(seen, direction="upgrade", revision=revision, phase=phase)]
 
 
