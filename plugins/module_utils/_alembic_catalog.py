@@ -162,7 +162,8 @@ def no_rewrite(old: str, new: str, *, utc: bool) -> bool:
     if kind == "numeric":
         return wider and (new_size is None or scale == new_scale)
     if kind == "timestamp":
-        return wider and (zone == new_zone or utc)
+        finer = (6 if new_size is None else new_size) >= (6 if size is None else size)
+        return finer and (zone == new_zone or utc)
     return wider
 
 

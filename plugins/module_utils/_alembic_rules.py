@@ -38,7 +38,7 @@ _ACTION_RULES = (
     (re.compile(r"SET (?:UN)?LOGGED\b|SET TABLESPACE\b|ATTACH PARTITION\b|DETACH PARTITION (?!.*CONCURRENTLY)"), ("blocking-command",)),
 )
 _OBJECTS = "VIEW|MATERIALIZED VIEW|TYPE|DOMAIN|FUNCTION|PROCEDURE|SCHEMA|SEQUENCE|EXTENSION|FOREIGN TABLE"
-_ON_TABLE = re.compile(rf"\b(?:ON|TO) (?:ONLY )?(?P<table>{NAME})")
+_ON_TABLE = re.compile(rf"\b(?:ON(?! (?:INSERT|UPDATE|DELETE|SELECT)\b)|TO) (?:ONLY )?(?P<table>{NAME})")
 _STATEMENT_RULES = (
     (re.compile(rf"DROP TABLE (?:IF EXISTS )?(?P<table>{NAME})"), ("drop-object",)),
     (re.compile(rf"DROP (?:{_OBJECTS})\b"), ("drop-object",)),
