@@ -49,8 +49,8 @@ def prepare(environment: Foreign, guard: Guard | None, named: t.Mapping[str, str
 
     def configure_per_revision(*args: Foreign, **kw: Foreign) -> None:
         bound = inspect.signature(configure).bind(*args, **kw)
-        bound.arguments.update(named, transaction_per_migration=True)
-        configure(*bound.args, **bound.kwargs)
+        bound.arguments["transaction_per_migration"] = True
+        configure(*bound.args, **{**bound.kwargs, **named})
 
     def run_guarded(**kw: Foreign) -> None:
         with guard(environment.get_context()) if guard else contextlib.nullcontext():

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""alembic and alembic_info with whole applications: every driver, Flask-Migrate, branches and bases; PostgreSQL 18 and the distribution's."""
+
+from __future__ import annotations
+
+import collections.abc
+import contextlib
+import os
+import shutil
+import tempfile
+import typing as t
+from pathlib import Path
+
+import psycopg2
+import pytest
+from demo.postgres import Postgres
+
+from .alembic_project import CHAIN, App, Modules, names
+from .alembic_projects import asynchronous, branching, flask
+
+INSTALLED = [Path(one) for one in os.environ.get("LASTRO_POSTGRES_DIRECTORIES", "").split(":") if one] or sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+SERVERS = ["18", *[str(one) for one in INSTALLED if (one / "initdb").exists()]]
+
+
+@pytest.fixture
+def modules(capsys: pytest.CaptureFixture[str]) -> Modules:
+    return Modules(capsys)
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def server(request: pytest.FixtureRequest, postgres: Postgres) -> collections.abc.Iterator[Postgres]:
+    """The wheel's server, then each that is installed on this machine (or named by LASTRO_POSTGRES_DIRECTORIES)."""
+    if request.param == "18":
+        yield postgres
+        return
+    base = Path(tempfile.mkdtemp(prefix="lastro-test-"))
+    base.chmod(0o755)
+    other = Postgres.create(base / "postgres", Path(request.param))
+    try:
+        yield other
+    finally:
+        other.stop("immediate")
+        shutil.rmtree(base)
+
+
+@pytest.fixture
+def url(server: Postgres, tmp_path: Path) -> str:
+    name = f"project_{abs(hash(tmp_path)):x}"
+    with contextlib.closing(psycopg2.connect(server.url())) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE {name}")
+    return server.url(name)
+
+
+def test_there_is_an_older_server_too() -> None:
+    assert len(SERVERS) >= 2, "install the distribution's PostgreSQL server (tests/bin/install-clients)"
+
+
+def test_branches_merges_bases_and_labels(modules: Modules, url: str, tmp_path: Path) -> None:
+    app = branching(tmp_path / "app", url)
+    app.rows("CREATE SCHEMA admin")
+    info = modules.info(app)
+    assert (len(info["pending"]), info["status"], info["heads"]) == (44, "multiple_heads", ["a08", "m90"])
+    assert [one["revision"] for one in info["pending"] if one["kind"] == "contract"] == ["m90"]
+    assert sum(one["neutral"] for one in info["pending"]) == 3
+    assert modules.info(app, revision="audit@head")["pending"][-1]["revision"] == "a08"
+    audit = modules.alembic(app, revision="audit@head")
+    assert (len(audit["applied"]), audit["after"]) == (10, ["a08"])
+    assert modules.alembic(app, revision="nobody@head", fails=True)["code"] == "revision"
+    trunk = modules.alembic(app, revision="left1_2")
+    assert sorted(trunk["after"]) == ["a08", "left1_2"]
+    rest = modules.alembic(app, revision="m90")
+    assert len(audit["applied"]) + len(trunk["applied"]) + len(rest["applied"]) == 44
+    assert app.rows("SELECT version_num FROM admin.schema_revisions ORDER BY 1") == [("a08",), ("m90",)]
+    assert app.rows("SELECT to_regclass('alembic_version')") == [(None,)]
+    assert modules.info(app)["pending"] == []
+    assert modules.alembic(app, revision="m90")["changed"] is False
+    down = modules.alembic(app, state="downgraded", revision="merge0")
+    assert sorted(down["after"]) == ["a08", "merge0"]
+    assert sorted(modules.alembic(app, revision="m90")["after"]) == ["a08", "m90"]
+    base = modules.alembic(app, state="downgraded", revision="audit@base", accept_loss=True)
+    assert base["after"] == ["m90"]
+
+
+def test_another_version_table_than_env_py_says(modules: Modules, url: str, tmp_path: Path) -> None:
+    app = App.create(tmp_path / "app", url)
+    named = {"version_table": "mine", "version_table_schema": "public"}
+    assert modules.alembic(app, revision="r2", **named)["after"] == ["r2"]
+    assert app.rows("SELECT version_num FROM public.mine") == [("r2",)]
+    assert modules.info(app, **named)["current"] == ["r2"]
+    assert (modules.info(app)["current"], modules.info(app)["status"]) == ([], "unstamped")
+
+
+@pytest.mark.parametrize("driver", ["psycopg2", "psycopg", "asyncpg"])
+def test_every_driver(modules: Modules, url: str, tmp_path: Path, driver: str) -> None:
+    if driver == "asyncpg":
+        app, options = asynchronous(tmp_path / "app", url), {"config": "pyproject.toml"}
+    else:
+        app, options = App.create(tmp_path / "app", url.replace("postgresql:", f"postgresql+{driver}:")), {}
+    plain = App(app.directory, url)
+    assert names(modules.info(app, **options)["pending"]) == list(CHAIN)
+    result = modules.alembic(app, revision="r5", lock_timeout="1700ms", **options)
+    assert (result["after"], result["settings"]["lock_timeout"]) == (["r5"], "1700ms")
+    with contextlib.closing(psycopg2.connect(url, application_name="nightly report")) as holder, holder.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM users")
+        blocked = modules.alembic(app, fails=True, lock_timeout="200ms", retries=1, retry_delay=0.05, **options)
+        assert (blocked["sqlstate"], blocked["retried"], blocked["after"]) == ("55P03", 1, ["r5"])
+        assert [one["application"] for one in blocked["blockers"]] == ["nightly report"]
+    assert modules.alembic(app, **options)["after"] == ["r8"]
+    plain.rows("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'ix_notes'::regclass")
+    assert modules.alembic(app, **options, repair="reindex")["repaired_indexes"] == ["public.ix_notes"]
+    assert modules.alembic(app, state="downgraded", revision="base", **options)["after"] == []
+    broken = modules.info(app, fails=True, **{**options, "database_url": app.url.replace("@", "wrong@")})
+    assert "password authentication failed" in broken["msg"]
+
+
+def test_flask_migrate(modules: Modules, url: str, tmp_path: Path) -> None:
+    app = flask(tmp_path / "needs", url, pushes=False)
+    options: dict[str, t.Any] = {"config": "migrations/alembic.ini", "flask_app": "web:create_app"}
+    assert names(modules.info(app, **options)["pending"]) == ["f1", "f2"]
+    without = modules.info(app, **{**options, "flask_app": ""}, fails=True)
+    assert without["code"] in ("config", "flask_context")
+    assert modules.info(app, **{**options, "flask_app": "nothing:here"}, fails=True)["code"] == "flask_app"
+    assert modules.alembic(app, check_models=True, **options)["model_differences"] == []
+    (app.directory / "web.py").write_text((app.directory / "web.py").read_text().replace("a = db.Column(db.Text)", "b = db.Column(db.Text)"))
+    assert modules.info(app, check_models=True, **options)["model_differences"] == ["add_column t1.b", "remove_column t1.a"]
+
+
+def test_flask_migrate_whose_env_py_makes_its_context(modules: Modules, url: str, tmp_path: Path) -> None:
+    app = flask(tmp_path / "pushes", url, pushes=True)
+    assert modules.alembic(app, config="migrations/alembic.ini")["after"] == ["f2"]
+    assert modules.alembic(app, config="migrations/alembic.ini")["changed"] is False
+    env = app.directory / "migrations" / "env.py"
+    env.write_text("".join(line for line in env.read_text().splitlines(keepends=True) if "app_context" not in line))
+    assert modules.info(app, config="migrations/alembic.ini", fails=True)["code"] == "flask_context"
+
+
+def test_x_arguments_reach_env_py(modules: Modules, url: str, tmp_path: Path) -> None:
+    app = App.create(tmp_path / "app", url)
+    env = app.directory / "migrations" / "env.py"
+    env.write_text(env.read_text() + "\nassert context.get_x_argument(as_dictionary=True) == {'tenant': 'a=b', 'dry': '1'}\n")
+    assert modules.info(app, x_args=["tenant=a=b", "dry=1"])["status"] == "pending"
+    assert modules.info(app, x_args=[], fails=True)["code"] == "env"
