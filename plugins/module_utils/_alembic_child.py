@@ -32,7 +32,8 @@ if t.TYPE_CHECKING:
 PACKAGE = "lastro_alembic"
 SOURCES = ("_alembic_shim_session", "_alembic_shim_script", "_alembic_shim")
 SECRET_NAME = re.compile(r"pass|secret|key|token|url|dsn|salt|cred|auth|private", re.IGNORECASE)
-TICK = 0.2
+TICK = 0.05
+"""Seconds between two looks at a running migration: short enough to see who blocks it within the shortest sensible lock_timeout."""
 PATIENCE = 2.0
 LAUNCHER = """
 import json, os, sys, types

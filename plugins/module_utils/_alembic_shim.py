@@ -25,7 +25,7 @@ import traceback
 import typing as t
 
 from ._alembic_shim_script import MISSING, Script, message_of, name_of
-from ._alembic_shim_session import Session, ShimError, literal, rows, sentence, sqlstate
+from ._alembic_shim_session import Session, ShimError, chain, literal, rows, sentence, sqlstate
 
 if not MISSING:
     from alembic.autogenerate.api import RevisionContext
@@ -246,7 +246,8 @@ def difference_text(difference: Foreign) -> str:
 
 
 def explain(error: BaseException, step: str) -> Message:
-    """An error as the module needs it."""
+    """An error as the module needs it. Of a connection that broke, what cleaning up after it says is not told."""
+    error = next((one for one in chain(error) if getattr(one, "connection_invalidated", False)), error)
     state = sqlstate(error)
     ours, driver = isinstance(error, ShimError), not MISSING and isinstance(error, DBAPIError)
     if isinstance(error, ShimError):

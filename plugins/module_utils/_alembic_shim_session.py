@@ -60,17 +60,23 @@ def rows(connection: Foreign, sql: str, *, commit: bool = True) -> list[Foreign]
     return found
 
 
+def chain(error: BaseException) -> list[BaseException]:
+    """*error* and what led to it, the newest first."""
+    found: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in found:
+        found.append(current)
+        current = current.__cause__ or current.__context__
+    return found
+
+
 def sqlstate(error: BaseException) -> str:
     """The SQLSTATE behind an error of any driver, or an empty text."""
-    seen: list[BaseException] = []
-    current: BaseException | None = error
-    while current is not None and current not in seen:
-        seen.append(current)
-        for one in (current, getattr(current, "orig", None)):
+    for each in chain(error):
+        for one in (each, getattr(each, "orig", None)):
             state = getattr(one, "sqlstate", None) or getattr(one, "pgcode", None)
             if state:
                 return str(state)
-        current = current.__cause__ or current.__context__
     return ""
 
 

@@ -31,7 +31,10 @@ SELECT a.pid, coalesce(nullif(a.application_name, ''), a.backend_type, ''), coal
        coalesce(extract(epoch FROM clock_timestamp() - a.xact_start), 0)::float, coalesce(a.query, '')
 FROM pg_stat_activity a WHERE a.pid = ANY({pids})
 """
-_BLOCKING = _WHO.format(pids="pg_blocking_pids(%(pid)s)")
+# pg_blocking_pids() holds the lock manager's own locks for a moment, so it is asked only while the session waits.
+_BLOCKING = _WHO.format(
+    pids="CASE WHEN EXISTS (SELECT FROM pg_stat_activity WHERE pid = %(pid)s AND wait_event_type = 'Lock') THEN pg_blocking_pids(%(pid)s) ELSE '{}' END"
+)
 _HOLDING = _WHO.format(
     pids="""ARRAY(
   SELECT l.pid FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2

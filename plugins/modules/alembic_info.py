@@ -14,7 +14,8 @@ description:
   - Works where the database is ahead of the release, empty, or has no version table. It writes nothing and creates nothing, neither in the
     database (its session is read-only) nor in the release's directory.
   - The rules are those of squawk, where it is installed on the controller, and our own. A wait weighs what its table's size makes of it, and a change of
-    type that PostgreSQL makes without touching a row is none. What cannot be read (a DO block, a revision that needs a database to be rendered) counts as breaking.
+    type that PostgreSQL makes without touching a row is none. What cannot be read (a DO block, a revision that needs a database to be rendered)
+    counts as breaking.
   - Asks the database, read-only and with a timeout, whether the rows that are there let the pending revisions succeed.
 extends_documentation_fragment:
   - lastro.deploy.attributes.info

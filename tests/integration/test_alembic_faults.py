@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""alembic among others and when it is killed: two at once, blockers, deadlines, interrupted builds."""
+"""alembic among others: two at once, blockers, deadlines."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 from pathlib import Path
 
 import psycopg2
@@ -83,36 +81,6 @@ def sleeping(tmp_path: Path, database: str) -> App:
     return App.create(tmp_path / "sleeping", database, SLEEPING)
 
 
-def awake(app: App) -> None:
-    app.revision("slow", "r3", "op.execute('CREATE TABLE half (id int)')", "op.drop_table('half')")
-
-
-@pytest.mark.parametrize("victim", ["child", "module", "backend"])
-def test_killed_in_the_middle_of_a_revision(modules: Modules, tmp_path: Path, database: str, victim: str) -> None:
-    app = sleeping(tmp_path, database)
-    with running(app) as process:
-        [(backend, _start)] = until(lambda: sessions(app, "query LIKE '%pg_sleep%' AND state = 'active'"))
-        [child] = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
-        assert "postgresql" not in Path(f"/proc/{child}/cmdline").read_text()
-        if victim == "backend":
-            app.rows(f"SELECT pg_terminate_backend({backend})")
-        else:
-            os.kill(child if victim == "child" else process.pid, signal.SIGKILL)
-        if victim == "module":
-            process.wait()
-        else:
-            result = finished(process)
-            assert result["failed"] is True
-            assert (result["changed"], result["after"], names(result["applied"])) == (True, ["r3"], ["r1", "r2", "r3"])
-            assert result["code"] == ("ended" if victim == "child" else "database")
-            assert sessions(app, "true") == []
-    until(lambda: not Path(f"/proc/{child}").exists() or "State:\tZ" in Path(f"/proc/{child}/status").read_text())
-    until(lambda: sessions(app, "true") == [], seconds=5)
-    awake(app)
-    again = modules.alembic(app)
-    assert (again["before"], again["after"], names(again["applied"])) == (["r3"], ["slow"], ["slow"])
-
-
 def test_the_deadline_ends_the_process_and_its_session(modules: Modules, tmp_path: Path, database: str) -> None:
     app = sleeping(tmp_path, database)
     result = modules.alembic(app, deadline=4, fails=True)
@@ -123,18 +91,3 @@ def test_the_deadline_ends_the_process_and_its_session(modules: Modules, tmp_pat
     assert (result["sqlstate"], result["retried"], result["revision"]) == ("57014", 0, "slow")
     assert "statement_timeout" in result["msg"]
     assert app.rows("SELECT to_regclass('half')") == [(None,)]
-
-
-def test_killed_inside_a_concurrent_build(modules: Modules, app: App) -> None:
-    modules.alembic(app, revision="r3")
-    with contextlib.closing(psycopg2.connect(app.url)) as holder, holder.cursor() as cursor:
-        holder.set_session(isolation_level="REPEATABLE READ")
-        cursor.execute("SELECT count(*) FROM users")
-        with running(app, lock_timeout="200ms") as process:
-            until(lambda: sessions(app, "query LIKE '%CONCURRENTLY%' AND wait_event_type = 'Lock'"))
-            process.kill()
-            process.wait()
-        until(lambda: sessions(app, "true") == [], seconds=5)
-    assert modules.alembic(app, check=True)["invalid_indexes"] == [{"index": "public.uq_email", "table": "users"}]
-    result = modules.alembic(app)
-    assert (result["before"], result["after"], result["repaired_indexes"], result["invalid_indexes"]) == (["r3"], ["r8"], ["uq_email"], [])

@@ -17,6 +17,7 @@ from demo.postgres import Postgres
 
 from .alembic_project import CHAIN, App, Modules, names
 from .alembic_projects import asynchronous, branching, flask
+from .alembic_server import fresh
 
 INSTALLED = [Path(one) for one in os.environ.get("LASTRO_POSTGRES_DIRECTORIES", "").split(":") if one] or sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 SERVERS = ["18", *[str(one) for one in INSTALLED if (one / "initdb").exists()]]
@@ -44,13 +45,8 @@ def server(request: pytest.FixtureRequest, postgres: Postgres) -> collections.ab
 
 
 @pytest.fixture
-def url(server: Postgres, tmp_path: Path) -> str:
-    name = f"project_{abs(hash(tmp_path)):x}"
-    with contextlib.closing(psycopg2.connect(server.url())) as connection:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute(f"CREATE DATABASE {name}")
-    return server.url(name)
+def url(server: Postgres) -> str:
+    return fresh(server)
 
 
 def test_there_is_an_older_server_too() -> None:
