@@ -134,12 +134,12 @@ def names(entries: list[dict[str, t.Any]]) -> list[str]:
 
 
 @contextlib.contextmanager
-def running(app: App, **options: object) -> t.Iterator[subprocess.Popen[bytes]]:
-    """The module alembic in a process of its own."""
+def running(app: App, module: str = "alembic", **options: object) -> t.Iterator[subprocess.Popen[bytes]]:
+    """One of the modules in a process of its own."""
     program = (
         "import json, sys; from ansible.module_utils.testing import patch_module_args\n"
-        "from ansible_collections.lastro.deploy.plugins.modules import alembic\n"
-        "with patch_module_args(json.loads(sys.stdin.readline())): alembic.main()"
+        f"from ansible_collections.lastro.deploy.plugins.modules import {module}\n"
+        f"with patch_module_args(json.loads(sys.stdin.readline())): {module}.main()"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
