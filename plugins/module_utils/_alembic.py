@@ -12,7 +12,7 @@ import contextlib
 import time
 import typing as t
 
-from . import _alembic_catalog, _alembic_lint, _alembic_prechecks, _postgres
+from . import _alembic_catalog, _alembic_lint, _alembic_prechecks, _alembic_rehearsal, _postgres
 from ._alembic_child import Child, Project
 from ._alembic_errors import bad_option, deadline_passed
 from ._alembic_hazards import Finding, finding
@@ -61,6 +61,7 @@ def info_argument_spec() -> ArgumentSpec:
         options={
             "from_revision": {"type": "list", "elements": "str"},
             "prechecks": {"type": "bool", "default": True},
+            "rehearsal_url": {"type": "str", "no_log": True},
             "deadline": {"type": "float", "default": 120.0},
         }
     )
@@ -147,6 +148,23 @@ def models(child: Child, *, until: float) -> list[str]:
     return found
 
 
+def _rehearsed(
+    connection: PostgresConnection, project: Project, picture: Picture, params: t.Mapping[str, t.Any], *, until: float
+) -> tuple[Picture, dict[str, t.Any]]:
+    """*picture* with what a rehearsal has shown, and the rehearsal; an empty one where none was asked for or nothing is pending."""
+    if not params["rehearsal_url"] or params["from_revision"] is not None or not picture.pending:
+        return picture, {}
+    try:
+        result = _alembic_rehearsal.rehearse(connection, project, picture, url=params["rehearsal_url"], revision=params["revision"], until=until)
+    except TimeoutError:
+        raise deadline_passed(params["deadline"], "the rehearsal ran") from None
+    finally:
+        connection.rollback()
+    lint = Lint.from_params(params["lint"])
+    found = _alembic_lint.weighed(result.findings(picture.findings), lint, None)
+    return picture.plus(found).without_way_back([one["revision"] for one in result.not_reverted]), result.as_result()
+
+
 def information(params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     """What C(alembic_info) returns. Raises LastroError."""
     lint = Lint.from_params(params["lint"])
@@ -167,6 +185,7 @@ def information(params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
             raise deadline_passed(params["deadline"], "the migrations were read") from None
         # What lies between two releases is compared, not applied.
         picture, facts = judge(connection, picture, lint, prechecks=params["prechecks"] and params["from_revision"] is None)
+        picture, rehearsal = _rehearsed(connection, project, picture, params, until=until)
         watch = Watch(connection)
         watch.look_for_old(OLD_TRANSACTION)
         result = {
@@ -175,6 +194,7 @@ def information(params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
             "blockers": watch.blockers,
             "invalid_indexes": watch.invalid_indexes(),
             "model_differences": differences,
+            "rehearsal": rehearsal,
         }
     _alembic_lint.refuse_denied(picture, lint, result)
     return result

@@ -23,14 +23,14 @@ from . import _environment_file, _postgres
 from ._alembic_errors import child_error, ended, interpreter_missing, nothing_at
 
 if t.TYPE_CHECKING:
-    from . import _alembic_shim, _alembic_shim_script, _alembic_shim_session  # noqa: F401 - so that Ansible sends the files along; they run elsewhere
+    from . import _alembic_shim, _alembic_shim_script, _alembic_shim_session, _alembic_shim_trace  # noqa: F401 - so that Ansible sends the files along; they run elsewhere
 
     Message = _alembic_shim.Message
     OnEvent = t.Callable[[Message], None]
     Tick = t.Callable[[], None]
 
 PACKAGE = "lastro_alembic"
-SOURCES = ("_alembic_shim_session", "_alembic_shim_script", "_alembic_shim")
+SOURCES = ("_alembic_shim_trace", "_alembic_shim_session", "_alembic_shim_script", "_alembic_shim")
 SECRET_NAME = re.compile(r"pass|secret|key|token|url|dsn|salt|cred|auth|private", re.IGNORECASE)
 TICK = 0.05
 """Seconds between two looks at a running migration: short enough to see who blocks it within the shortest sensible lock_timeout."""
@@ -95,7 +95,8 @@ class Project:
         return {**{name: getattr(self, name) for name in names}, "x_args": list(self.x_args)}
 
     def with_url(self, url: str) -> Project:
-        """The same application beside another database."""
+        """The same application, with the driver that it names, beside another database."""
+        url = url.replace("postgresql:", self.url.partition("://")[0] + ":", 1)
         variables = {name: url if value == self.url else value for name, value in self.variables.items()}
         return dataclasses.replace(self, url=url, settings=_postgres.parse_url(url), variables=variables)
 

@@ -29,7 +29,7 @@ class Rule:
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """A rule that a statement of a revision met. *statement* in one line; *engine*: lastro, squawk, or data (a precheck)."""
+    """A rule that a statement of a revision met. *statement* in one line; *engine*: lastro, squawk, data (a precheck) or rehearsal."""
 
     revision: str
     rule: str
@@ -160,6 +160,23 @@ RULES = {
             "notice",
             "A trigger, rule or inheritance changes what statements of running code do, and takes a lock that stops writers for a moment.",
             "See that running code works with it before it is in force.",
+        ),
+        Rule(
+            "rehearsal-rewrite",
+            "wait",
+            "On the copy the table was rewritten under ACCESS EXCLUSIVE: readers and writers wait.",
+            "See the statement: add a column of the new kind and fill it in batches.",
+        ),
+        Rule(
+            "rehearsal-lock",
+            "wait",
+            "On the copy the lock was held for longer than a second: readers or writers wait as long.",
+            "Put what takes long into a revision of its own, or do it concurrently.",
+        ),
+        Rule("rehearsal-removal", "contract", "It was there before the revision and not after it: running code that still uses it fails.", _LATER),
+        Rule("rehearsal-not-reverted", "irreversible", "After downgrade() the schema is not what it was before.", "Correct the downgrade."),
+        Rule(
+            "rehearsal-failed", "fails", "On the copy the revision failed, going up or going back.", "Correct the revision; nothing was changed but the copy."
         ),
         Rule("named-contracting", "contract", "It was named as contracting.", "It waits for the contract phase."),
         Rule("json-column", "notice", "json has no equality: SELECT DISTINCT over the table and GROUP BY fail.", "Use jsonb."),

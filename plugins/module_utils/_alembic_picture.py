@@ -102,6 +102,12 @@ class Picture:
         """The same with more findings."""
         return self.with_findings([*self.findings, *found])
 
+    def without_way_back(self, revisions: t.Container[str]) -> Picture:
+        """The same where these *revisions* cannot be taken back, whatever their downgrade says."""
+        return dataclasses.replace(
+            self, pending=tuple(dataclasses.replace(one, reversible=one.reversible and one.revision not in revisions) for one in self.pending)
+        )
+
     def phases(self) -> Phases:
         """Where the chain is cut. A revision that changes nothing is never misplaced."""
         first = next((place for place, one in enumerate(self.pending) if one.contracting), len(self.pending))

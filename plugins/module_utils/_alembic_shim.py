@@ -26,6 +26,7 @@ import typing as t
 
 from ._alembic_shim_script import MISSING, Script, message_of, name_of
 from ._alembic_shim_session import Session, ShimError, chain, literal, rows, sentence, sqlstate
+from ._alembic_shim_trace import Trace
 
 if not MISSING:
     from alembic.autogenerate.api import RevisionContext
@@ -161,6 +162,7 @@ class Shim:
         session.settings = request["settings"]
         session.concurrent = request["concurrent"]
         session.repair = request["repair"]
+        session.trace = Trace() if request.get("trace") else None
         self.answer = {"before": None}
         tries = 0
         while True:
@@ -188,7 +190,7 @@ class Shim:
             if self.answer["before"] is None:
                 self.answer["before"] = sorted(heads)
                 self.send({"event": "before", "heads": sorted(heads)})
-            for step in self.script.steps(request["direction"], request["revision"], heads):
+            for step in self.script.steps(request["direction"], request["revision"], heads)[: request.get("most")]:
                 if name_of(step) not in allowed:
                     break
                 self.step, self.step_commits = name_of(step), self.session.commits
@@ -197,6 +199,8 @@ class Shim:
                 yield step
                 message: Message = {"event": "applied", "revision": self.step, "message": message_of(step)}
                 message.update(seconds=round(time.monotonic() - started, 3), statements=self.session.statements - counted)
+                if self.session.trace:
+                    message["trace"] = self.session.trace.take()
                 if getattr(context, "_in_external_transaction", False):
                     self.held.append(message)  # env.py opened one transaction around all: nothing is kept before its end
                 else:

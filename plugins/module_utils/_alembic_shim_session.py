@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 import typing as t
 
+from ._alembic_shim_trace import Trace
+
 try:
     from sqlalchemy import event
     from sqlalchemy.engine import Engine
@@ -99,6 +101,7 @@ class Session:
         self.commits = 0
         self.statements = 0
         self.version_table = "alembic_version"
+        self.trace: Trace | None = None
 
     def listen(self) -> None:
         """Hear every engine and pool of this process, also those made before."""
@@ -132,9 +135,13 @@ class Session:
     def on_commit(self, _conn: Foreign) -> None:
         """Count what cannot be taken back."""
         self.commits += 1
+        if self.trace:
+            self.trace.commit()
 
     def before_statement(self, conn: Foreign, _cursor: Foreign, statement: str, *_rest: Foreign) -> None:
         """Give a concurrent index build its own limits, and its place if an interrupted one left an invalid index there."""
+        if self.trace:
+            self.trace.before(lambda query: rows(conn, query, commit=False))
         if not self.concurrent or not CONCURRENTLY.match(statement):
             return
         self.commits += 1
@@ -167,6 +174,8 @@ class Session:
             self.commits += 1
         if not (WRITES_VERSION.match(statement) and self.version_table in statement):
             self.statements += 1
+            if self.trace:
+                self.trace.after(lambda query: rows(conn, query, commit=False), statement)
 
     def read_back(self, connection: Foreign, *, commit: bool) -> dict[str, str]:
         """The settings as the migration's own session has them. Raises ShimError where they are not those that were set."""

@@ -41,8 +41,17 @@ options:
       - Each in a read-only transaction of at most 20 seconds. Not done with O(from_revision).
     type: bool
     default: true
+  rehearsal_url:
+    description:
+      - Run the pending revisions on a throw-away copy, which is made on this server, up and as far as there is a way down again.
+      - Any database of the server will do. The copy is a database of its own, whose name begins with C(lastro_rehearsal_). It is dropped at the end, or by
+        the next rehearsal where this one is killed.
+      - The role needs CREATEDB. C(pg_dump) and C(pg_restore) at least as new as both servers must be on this host. Up to 5 GB the copy has all rows, above only
+        the schema. Name the server of production only where that may carry the load.
+      - Shows what reading cannot, for example what a DO block does. Not done with O(from_revision).
+    type: str
   deadline:
-    description: Seconds after which the reading is given up.
+    description: Seconds after which the reading, with the rehearsal, is given up.
     type: float
     default: 120.0
 notes:
@@ -192,7 +201,7 @@ findings:
       returned: always
       type: str
     engine:
-      description: V(lastro), V(squawk), or V(data) for a precheck.
+      description: V(lastro), V(squawk), V(data) for a precheck, or V(rehearsal).
       returned: always
       type: str
     allowed:
@@ -300,6 +309,60 @@ model_differences:
   returned: success
   type: list
   elements: str
+rehearsal:
+  description: What O(rehearsal_url) has shown; empty where none was asked for or nothing is pending.
+  returned: success
+  type: dict
+  contains:
+    rows:
+      description: Whether the copy had the rows, not only the schema; without them durations say nothing.
+      returned: where it ran
+      type: bool
+    seconds:
+      description: How long the way up took.
+      returned: where it ran
+      type: float
+    revisions:
+      description:
+        - Each revision that was applied, with its C(seconds) and its C(statements) (C(statement), C(seconds)).
+        - Its C(locks) are those that readers or writers wait for (C(table), C(mode), C(seconds)), its C(rewrites) the tables that were rewritten (C(table),
+          C(statement)); C(removed) names the columns, relations and functions that were there before it.
+      returned: where it ran
+      type: list
+      elements: dict
+    long_locks:
+      description: The locks among them that were held for longer than a second, with their C(revision).
+      returned: where it ran
+      type: list
+      elements: dict
+    rewrites:
+      description: The tables among them that were rewritten, with their C(revision).
+      returned: where it ran
+      type: list
+      elements: dict
+    reverted:
+      description: The revisions that were taken back, in that order, up to the first without a way back; none where the database has two heads.
+      returned: where it ran
+      type: list
+      elements: str
+    not_reverted:
+      description: What was different after that from before, as C(revision) and C(what).
+      returned: where it ran
+      type: list
+      elements: dict
+    irreversible:
+      description: The revisions in RV(rehearsal.not_reverted). They count as not reversible.
+      returned: where it ran
+      type: list
+      elements: str
+    failed_revision:
+      description: The revision that failed, or an empty text.
+      returned: where it ran
+      type: str
+    problem:
+      description: How it failed, or an empty text.
+      returned: where it ran
+      type: str
 phases:
   description: The pending chain cut at its first contracting revision.
   returned: success

@@ -40,9 +40,9 @@ def module(app: App, name: str, **options: object) -> None:
         assert not finished(process).get("failed")
 
 
-def seconds(work: collections.abc.Callable[[], None]) -> float:
+def seconds(work: collections.abc.Callable[..., None], *arguments: object, **options: object) -> float:
     begun = time.monotonic()
-    work()
+    work(*arguments, **options)
     return time.monotonic() - begun
 
 
@@ -50,10 +50,10 @@ def test_alembic_overhead(postgres: Postgres, tmp_path: Path, rounds: collection
     taken: dict[str, list[float]] = {"alembic upgrade": [], "module alembic": [], "alembic current": [], "module alembic_info": []}
     for number in range(rounds(1, 9)):
         theirs, ours = (project(tmp_path / f"{side}{number}", fresh(postgres)) for side in ("theirs", "ours"))
-        taken["alembic upgrade"].append(seconds(lambda app=theirs: command_line(app, "upgrade", "head")))
-        taken["module alembic"].append(seconds(lambda app=ours: module(app, "alembic", **QUIET)))
-        taken["alembic current"].append(seconds(lambda app=theirs: command_line(app, "current")))
-        taken["module alembic_info"].append(seconds(lambda app=ours: module(app, "alembic_info", prechecks=False, **QUIET)))
+        taken["alembic upgrade"].append(seconds(command_line, theirs, "upgrade", "head"))
+        taken["module alembic"].append(seconds(module, ours, "alembic", **QUIET))
+        taken["alembic current"].append(seconds(command_line, theirs, "current"))
+        taken["module alembic_info"].append(seconds(module, ours, "alembic_info", prechecks=False, **QUIET))
         assert ours.rows("SELECT version_num FROM alembic_version") == theirs.rows("SELECT version_num FROM alembic_version") == [(f"s{REVISIONS - 1}",)]
     middle = {name: statistics.median(values) for name, values in taken.items()}
     upgrade, info = middle["module alembic"] / middle["alembic upgrade"], middle["module alembic_info"] / middle["alembic current"]

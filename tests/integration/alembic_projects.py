@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import shutil
 from pathlib import Path
-
-import flask_migrate
 
 from .alembic_project import ENV, INI, App
 
@@ -111,7 +110,7 @@ def asynchronous(directory: Path, url: str) -> App:
 
 def flask(directory: Path, url: str, *, pushes: bool) -> App:
     """Flask-Migrate's own env.py; *pushes*: it makes the context itself."""
-    templates = Path(flask_migrate.__file__).parent / "templates" / "flask"
+    templates = Path(str(importlib.resources.files("flask_migrate"))) / "templates" / "flask"
     migrations = directory / "migrations"
     shutil.copytree(templates, migrations)
     (migrations / "alembic.ini.mako").rename(migrations / "alembic.ini")

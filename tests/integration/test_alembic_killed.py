@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import collections.abc
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -149,7 +150,7 @@ def test_the_next_call_finishes_the_work(
         modules.alembic(app, revision="r1")
         with controller(app) if victim == "controller" else running(app) as process:
             with PLACES[place](app) as seen:
-                [(backend, _begun)] = until(lambda seen=seen, app=app: sessions(app, seen))
+                [(backend, _begun)] = until(functools.partial(sessions, app, seen))
                 kill(victim, process, backend, app, own_server)
             if victim in CODES:
                 result = finished(process)

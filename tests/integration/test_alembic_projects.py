@@ -81,7 +81,7 @@ def test_branches_merges_bases_and_labels(modules: Modules, url: str, tmp_path: 
 
 def test_another_version_table_than_env_py_says(modules: Modules, url: str, tmp_path: Path) -> None:
     app = App.create(tmp_path / "app", url)
-    named = {"version_table": "mine", "version_table_schema": "public"}
+    named: dict[str, t.Any] = {"version_table": "mine", "version_table_schema": "public"}
     assert modules.alembic(app, revision="r2", **named)["after"] == ["r2"]
     assert app.rows("SELECT version_num FROM public.mine") == [("r2",)]
     assert modules.info(app, **named)["current"] == ["r2"]
@@ -90,6 +90,7 @@ def test_another_version_table_than_env_py_says(modules: Modules, url: str, tmp_
 
 @pytest.mark.parametrize("driver", ["psycopg2", "psycopg", "asyncpg"])
 def test_every_driver(modules: Modules, url: str, tmp_path: Path, driver: str) -> None:
+    options: dict[str, t.Any] = {}
     if driver == "asyncpg":
         app, options = asynchronous(tmp_path / "app", url), {"config": "pyproject.toml"}
     else:

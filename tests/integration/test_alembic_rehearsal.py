@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""alembic_info with rehearsal_url: a copy on another server, up and down again, and what reading the SQL could not see."""
+
+from __future__ import annotations
+
+import collections.abc
+import contextlib
+import os
+import shutil
+import tempfile
+import typing as t
+from pathlib import Path
+
+import psycopg2
+import pytest
+from ansible_collections.lastro.deploy.plugins.module_utils import _alembic_copy
+from demo.postgres import Postgres, wheel_directory
+
+from .alembic_project import CHAIN, App, Modules
+
+DO = "op.execute(\"DO $$ BEGIN EXECUTE 'ALTER TABLE users {}'; END $$\")"
+
+
+@pytest.fixture
+def modules(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Modules:
+    monkeypatch.setenv("PATH", f"{wheel_directory() / 'bin'}:{os.environ['PATH']}")
+    return Modules(capsys)
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> collections.abc.Iterator[Postgres]:
+    """The server for the copies."""
+    base = Path(tempfile.mkdtemp(prefix="lastro-test-"))
+    base.chmod(0o755)
+    server = Postgres.create(base / "postgres")
+    try:
+        yield server
+    finally:
+        server.stop("immediate")
+        shutil.rmtree(base)
+
+
+@pytest.fixture
+def app(tmp_path: Path, database: str) -> App:
+    return App.create(tmp_path / "release", database, dict(list(CHAIN.items())[:4]))
+
+
+def everything(url: str) -> list[tuple[t.Any, ...]]:
+    with contextlib.closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1")
+        return cursor.fetchall()
+
+
+def world(app: App) -> list[tuple[t.Any, ...]]:
+    return app.rows("SELECT attrelid::regclass::text, attname, atttypid FROM pg_attribute WHERE attrelid >= 16384 ORDER BY 1, 2") + app.rows(
+        "SELECT * FROM users"
+    )
+
+
+def test_what_a_do_block_does_is_seen_on_the_copy(modules: Modules, app: App, elsewhere: Postgres) -> None:
+    modules.alembic(app)
+    app.rows("INSERT INTO users (id, email, token) SELECT n, n::text, 'x' FROM generate_series(1, 100) n")
+    app.revision("rewrite", "r4", DO.format("ALTER id TYPE bigint"), DO.format("ALTER id TYPE integer"))
+    app.revision("remove", "rewrite", DO.format("DROP token"), "op.add_column('users', sa.Column('token', sa.Integer))")
+    app.revision("plain", "remove", "op.add_column('users', sa.Column('more', sa.Text))", "op.drop_column('users', 'more')")
+    app.revision("long", "plain", "op.execute('LOCK TABLE users'); op.execute('SELECT pg_sleep(1.2)')", "pass")
+    before = world(app)
+    result = modules.info(app, rehearsal_url=elsewhere.url())
+    rehearsal = result["rehearsal"]
+    assert (rehearsal["rows"], rehearsal["problem"]) == (True, "")
+    assert [(one["revision"], one["table"]) for one in rehearsal["rewrites"]] == [("rewrite", "users")]
+    assert [one["removed"] for one in rehearsal["revisions"]] == [[], ["column users.token"], [], []]
+    assert [(one["revision"], one["table"], one["mode"]) for one in rehearsal["long_locks"]] == [("long", "users", "AccessExclusiveLock")]
+    assert rehearsal["seconds"] >= 1.2
+    assert rehearsal["reverted"] == []
+    found = [(one["revision"], one["rule"], one["kind"], one["table"]) for one in result["findings"] if one["engine"] == "rehearsal"]
+    assert ("rewrite", "rehearsal-rewrite", "wait", "users") in found
+    assert ("remove", "rehearsal-removal", "contract", "users") in found
+    assert "plain" not in [revision for revision, *_rest in found]
+    (app.directory / "migrations" / "versions" / "long.py").unlink()
+    again = modules.info(app, rehearsal_url=elsewhere.url())
+    assert again["rehearsal"]["reverted"] == ["plain", "remove", "rewrite"]
+    assert again["rehearsal"]["not_reverted"] == [
+        {"revision": "remove", "what": "missing: column users.token text"},
+        {"revision": "remove", "what": "left over: column users.token integer"},
+    ]
+    assert [one["reversible"] for one in again["pending"]] == [True, False, True]
+    assert again["reversible"] is False
+    assert world(app) == before
+    assert everything(elsewhere.url()) == [("postgres",)]
+
+
+def test_from_nothing_and_a_revision_that_fails(modules: Modules, app: App, elsewhere: Postgres) -> None:
+    result = modules.info(app, rehearsal_url=elsewhere.url())
+    assert result["rehearsal"]["reverted"] == ["r4", "r3", "r2", "r1"]
+    assert (result["rehearsal"]["not_reverted"], result["rehearsal"]["problem"]) == ([], "")
+    assert [one for one in result["findings"] if one["engine"] == "rehearsal"] == []
+    modules.alembic(app)
+    app.rows("INSERT INTO users (id) VALUES (1)")
+    app.revision("fails", "r4", DO.format("ALTER email SET NOT NULL"), "pass")
+    failing = modules.info(app, rehearsal_url=elsewhere.url())
+    assert failing["rehearsal"]["failed_revision"] == "fails"
+    assert "email" in failing["rehearsal"]["problem"]
+    assert ("fails", "rehearsal-failed") in [(one["revision"], one["rule"]) for one in failing["findings"]]
+    refused = modules.info(app, rehearsal_url=elsewhere.url(), lint={"deny": ["rehearsal-failed"]}, fails=True)
+    assert refused["code"] == "denied"
+    assert everything(elsewhere.url()) == [("postgres",)]
+
+
+def test_a_large_database_is_copied_without_rows(modules: Modules, app: App, elsewhere: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_alembic_copy, "WITH_ROWS", 0)
+    modules.alembic(app)
+    app.rows("INSERT INTO users (id) VALUES (1)")
+    app.revision("passes", "r4", "op.alter_column('users', 'email', nullable=False)", "op.alter_column('users', 'email', nullable=True)")
+    result = modules.info(app, rehearsal_url=elsewhere.url())
+    assert (result["rehearsal"]["rows"], result["rehearsal"]["problem"], result["rehearsal"]["reverted"]) == (False, "", ["passes"])
+
+
+def test_what_a_killed_rehearsal_left_is_dropped(modules: Modules, app: App, elsewhere: Postgres) -> None:
+    with contextlib.closing(psycopg2.connect(elsewhere.url())) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE DATABASE lastro_rehearsal_0123456789ab")
+    assert modules.info(app, rehearsal_url=elsewhere.url())["rehearsal"]["problem"] == ""
+    assert everything(elsewhere.url()) == [("postgres",)]
+
+
+def test_a_server_that_cannot_take_a_copy(modules: Modules, app: App, elsewhere: Postgres) -> None:
+    with contextlib.closing(psycopg2.connect(elsewhere.url())) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("CREATE ROLE small LOGIN PASSWORD 'a-password-that-is-long'")
+    url = elsewhere.url(user="small", password="a-password-that-is-long")
+    refused = modules.info(app, rehearsal_url=url, fails=True)
+    assert (refused["code"], "CREATEDB" in refused["remedy"]["en"]) == ("rehearsal", True)
+    wrong = modules.info(app, rehearsal_url=url.replace("long@", "short@"), fails=True)
+    assert "a-password-that-is" not in wrong["msg"]
