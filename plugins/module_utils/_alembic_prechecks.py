@@ -88,7 +88,7 @@ class Counted:
             "table": check.table,
             "columns": list(check.columns),
             "count": -1 if self.count is None else self.count,
-            "keys": list(self.keys),
+            "primary_keys": list(self.keys),
             "complete": self.count is not None,
             "certain": check.certain,
         }
@@ -256,11 +256,12 @@ def derive(picture: Picture, catalog: Catalog) -> list[Check]:
     return deriver.checks
 
 
+# The record has a name that no table of the query has: PL/pgSQL would take "mine.id" for a field of its own.
 _EACH = """
-DO $lastro$ DECLARE mine record; n bigint := 0; found text[] := '{{}}'; BEGIN
-  FOR mine IN SELECT ctid AS place, {key} AS key FROM {table} AS mine LOOP
-    BEGIN EXECUTE 'SELECT ' || {using} || ' FROM {literal} AS mine WHERE ctid = $1' USING mine.place;
-    EXCEPTION WHEN data_exception OR cannot_coerce THEN n := n + 1; IF n <= {keys} THEN found := found || mine.key; END IF; END;
+DO $lastro$ DECLARE lastro_row record; n bigint := 0; found text[] := '{{}}'; BEGIN
+  FOR lastro_row IN SELECT ctid AS place, {key} AS key FROM {table} AS mine LOOP
+    BEGIN EXECUTE 'SELECT ' || {using} || ' FROM {literal} AS mine WHERE ctid = $1' USING lastro_row.place;
+    EXCEPTION WHEN data_exception OR cannot_coerce THEN n := n + 1; IF n <= {keys} THEN found := found || lastro_row.key; END IF; END;
   END LOOP;
   PERFORM set_config('lastro.counted', json_build_array(n, found)::text, true);
 END $lastro$

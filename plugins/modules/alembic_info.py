@@ -258,8 +258,8 @@ prechecks:
       description: Rows that are in the way; -1 where the time was over.
       returned: always
       type: int
-    keys:
-      description: Primary keys of up to ten of them (their place in the table where it has none).
+    primary_keys:
+      description: The primary keys of up to ten of them (their place in the table where it has none).
       returned: always
       type: list
       elements: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import collections.abc
 import contextlib
-import os
 import shutil
 import tempfile
 import typing as t
@@ -15,12 +14,14 @@ import psycopg2
 import pytest
 from demo.postgres import Postgres
 
+from . import postgres_servers
 from .alembic_project import CHAIN, App, Modules, names
 from .alembic_projects import asynchronous, branching, flask
 from .alembic_server import fresh
 
-INSTALLED = [Path(one) for one in os.environ.get("LASTRO_POSTGRES_DIRECTORIES", "").split(":") if one] or sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-SERVERS = ["18", *[str(one) for one in INSTALLED if (one / "initdb").exists()]]
+DRIVERS = ("psycopg2", "psycopg", "asyncpg")
+CLIENT_CHECK = 14
+"""The first major that notices by itself that a client is gone."""
 
 
 @pytest.fixture
@@ -28,29 +29,28 @@ def modules(capsys: pytest.CaptureFixture[str]) -> Modules:
     return Modules(capsys)
 
 
-@pytest.fixture(scope="module", params=SERVERS)
-def server(request: pytest.FixtureRequest, postgres: Postgres) -> collections.abc.Iterator[Postgres]:
-    """The wheel's server, then each that is installed on this machine (or named by LASTRO_POSTGRES_DIRECTORIES)."""
-    if request.param == "18":
-        yield postgres
-        return
+@contextlib.contextmanager
+def of_major(major: int) -> collections.abc.Iterator[Postgres]:
     base = Path(tempfile.mkdtemp(prefix="lastro-test-"))
     base.chmod(0o755)
-    other = Postgres.create(base / "postgres", Path(request.param))
+    running = postgres_servers.create(major, base / "postgres")
     try:
-        yield other
+        yield running
     finally:
-        other.stop("immediate")
+        running.stop("immediate")
         shutil.rmtree(base)
+
+
+@pytest.fixture(scope="module", params=[18, 15])
+def server(request: pytest.FixtureRequest, postgres: Postgres) -> collections.abc.Iterator[Postgres]:
+    """The session's server, then the distribution's."""
+    with contextlib.nullcontext(postgres) if request.param == 18 else of_major(request.param) as running:
+        yield running
 
 
 @pytest.fixture
 def url(server: Postgres) -> str:
     return fresh(server)
-
-
-def test_there_is_an_older_server_too() -> None:
-    assert len(SERVERS) >= 2, "install the distribution's PostgreSQL server (tests/bin/install-clients)"
 
 
 def test_branches_merges_bases_and_labels(modules: Modules, url: str, tmp_path: Path) -> None:
@@ -88,8 +88,21 @@ def test_another_version_table_than_env_py_says(modules: Modules, url: str, tmp_
     assert (modules.info(app)["current"], modules.info(app)["status"]) == ([], "unstamped")
 
 
-@pytest.mark.parametrize("driver", ["psycopg2", "psycopg", "asyncpg"])
+@pytest.mark.parametrize("driver", DRIVERS)
 def test_every_driver(modules: Modules, url: str, tmp_path: Path, driver: str) -> None:
+    all_states(modules, url, tmp_path, driver)
+
+
+@pytest.mark.parametrize("major", postgres_servers.PINS)
+def test_every_other_major(modules: Modules, tmp_path: Path, major: int) -> None:
+    if not postgres_servers.npm_is_here():
+        pytest.skip("npm carries these servers for x86-64 alone")
+    with of_major(major) as running:
+        all_states(modules, fresh(running), tmp_path, DRIVERS[major % len(DRIVERS)], client_check=major >= CLIENT_CHECK)
+
+
+def all_states(modules: Modules, url: str, tmp_path: Path, driver: str, *, client_check: bool = True) -> None:
+    """Up, blocked, repaired and down again by one *driver*."""
     options: dict[str, t.Any] = {}
     if driver == "asyncpg":
         app, options = asynchronous(tmp_path / "app", url), {"config": "pyproject.toml"}
@@ -99,6 +112,7 @@ def test_every_driver(modules: Modules, url: str, tmp_path: Path, driver: str) -
     assert names(modules.info(app, **options)["pending"]) == list(CHAIN)
     result = modules.alembic(app, revision="r5", lock_timeout="1700ms", **options)
     assert (result["after"], result["settings"]["lock_timeout"]) == (["r5"], "1700ms")
+    assert result["settings"]["client_connection_check_interval"] == ("1s" if client_check else "")
     with contextlib.closing(psycopg2.connect(url, application_name="nightly report")) as holder, holder.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM users")
         blocked = modules.alembic(app, fails=True, lock_timeout="200ms", retries=1, retry_delay=0.05, **options)
