@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible.plugins.action import ActionBase
 from ansible_collections.lastro.deploy.plugins.module_utils import _alembic_squawk
 from ansible_collections.lastro.deploy.plugins.module_utils._alembic_lint import Lint, refuse_denied
 from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
+from ansible_collections.lastro.deploy.plugins.plugin_utils._on_host import OnHost
 
 
-class ActionModule(ActionBase):
+class ActionModule(OnHost):
     """See plugins/modules/alembic_info.py for the documentation."""
 
-    TRANSFERS_FILES = False
     _supports_async = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
