@@ -5,42 +5,16 @@
 
 from __future__ import annotations
 
-import collections.abc
-import shutil
 import subprocess
-import tempfile
 import typing as t
-from pathlib import Path
 
 import pytest
 from demo.traffic import summarise
 
-from ..fleet.__main__ import KINDS
 from ..fleet.authority import Authority, Certificate
 from ..fleet.support import Snapshot, Traffic, answer, deploy, journal, outcome, play, revision, rows, runs
 from ..fleet.world import FleetWorld, now
-from ..hosts.fleet import Fleet
 from .pythons import VERSIONS, programs
-
-
-@pytest.fixture(scope="module")
-def world() -> collections.abc.Iterator[FleetWorld]:
-    """Hosts on which r1 serves."""
-    directory = Path(tempfile.mkdtemp(prefix="lastro-f-"))
-    fleet = Fleet(directory / "hosts")
-    fleet.up(KINDS)
-    one = FleetWorld.create(directory / "prod", fleet)
-    for command in (play(one, "lastro.deploy.tool_environment"), deploy(one, "r1")):
-        assert command.code == 0, command.output
-    yield one
-    fleet.down()
-    shutil.rmtree(directory)
-
-
-@pytest.fixture(scope="module")
-def moment(world: FleetWorld) -> Snapshot:
-    """The way back to r1."""
-    return Snapshot.take(world)
 
 
 def ends_soon(world: FleetWorld) -> Certificate:
@@ -69,9 +43,10 @@ def of_another_authority(world: FleetWorld) -> Certificate:
     ],
 )
 def test_a_bad_certificate_stops_a_deploy_before_anything_is_changed(
-    world: FleetWorld, moment: Snapshot, certificate: t.Callable[[FleetWorld], Certificate], problem: str
+    fleet_world: FleetWorld, fleet_moment: Snapshot, certificate: t.Callable[[FleetWorld], Certificate], problem: str
 ) -> None:
-    moment.restore()
+    world = fleet_world
+    fleet_moment.restore()
     before = {host.name: host.sh("ls -R /opt/calendar-api/releases /etc/systemd/system") for host in world.hosts("app")}
     world.certify(certificate(world))
     try:
@@ -88,8 +63,9 @@ def test_a_bad_certificate_stops_a_deploy_before_anything_is_changed(
     assert answer(world)[1].startswith("r1-")
 
 
-def test_a_whole_chain_is_accepted(world: FleetWorld, moment: Snapshot) -> None:
-    moment.restore()
+def test_a_whole_chain_is_accepted(fleet_world: FleetWorld, fleet_moment: Snapshot) -> None:
+    world = fleet_world
+    fleet_moment.restore()
     between = world.authority.below(now())
     own = between.issue(world.state["name"], now(), days=14.5)
     world.certify(Certificate(own.certificate + between.own.certificate, own.key))
@@ -100,8 +76,9 @@ def test_a_whole_chain_is_accepted(world: FleetWorld, moment: Snapshot) -> None:
     assert (command.code, outcome(world)) == (0, "nothing_to_do"), command.output
 
 
-def test_users_lose_no_request_while_r2_lands_and_while_r1_comes_back(world: FleetWorld, moment: Snapshot) -> None:
-    moment.restore()
+def test_users_lose_no_request_while_r2_lands_and_while_r1_comes_back(fleet_world: FleetWorld, fleet_moment: Snapshot) -> None:
+    world = fleet_world
+    fleet_moment.restore()
     known = len(runs(world))
     with Traffic(world) as landing:
         command = deploy(world, "r2")
@@ -120,8 +97,9 @@ def test_users_lose_no_request_while_r2_lands_and_while_r1_comes_back(world: Fle
     assert set(summarise(landing.records + returning.records)["posted"]) <= booked
 
 
-def test_a_controller_of_another_python_than_its_hosts(world: FleetWorld, moment: Snapshot, capsys: pytest.CaptureFixture[str]) -> None:
-    moment.restore()
+def test_a_controller_of_another_python_than_its_hosts(fleet_world: FleetWorld, fleet_moment: Snapshot, capsys: pytest.CaptureFixture[str]) -> None:
+    world = fleet_world
+    fleet_moment.restore()
     python = programs(max(VERSIONS, key=lambda version: int(version.partition(".")[2])))
     controller = subprocess.run([python / "ansible", "--version"], capture_output=True, text=True, check=True).stdout
     core, version = controller.splitlines()[0], next(line for line in controller.splitlines() if "python version" in line).split("=")[1].split("(")[0].strip()
