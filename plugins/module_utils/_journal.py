@@ -164,6 +164,11 @@ def reached(states: t.Iterable[RunState]) -> list[str]:
     return [phase for phase in PHASES if phase in entered]
 
 
+def _said(host: str, record: Record) -> str:
+    """A host's own words, with its name before them once."""
+    return f"{host}: {record.get('problem', 'failed').removeprefix(f'{host}: ')}"
+
+
 def verdict(records: t.Sequence[Record], phase: str, hosts: t.Sequence[str]) -> Record:
     """The verdict on a phase of several hosts: ok only if every one of *hosts* reported ok (rule 2).
 
@@ -181,7 +186,7 @@ def verdict(records: t.Sequence[Record], phase: str, hosts: t.Sequence[str]) -> 
     bad = [host for host in hosts if results.get(host, {}).get("status") not in ("ok", "skipped")]
     if bad:
         said = [host for host in bad if host in results]
-        problem = "; ".join([f"{host}: {results[host].get('problem', 'failed')}" for host in said] or [f"{host} did not answer" for host in bad])
+        problem = "; ".join([_said(host, results[host]) for host in said] or [f"{host} did not answer" for host in bad])
         remedy = results[said[0]].get("remedy", {}) if said else {}
         return {"kind": "verdict", "phase": phase, "status": "failed", "problem": problem, "remedy": remedy, "evidence": evidence}
     skipped = bool(results) and all(record["status"] == "skipped" for record in results.values())

@@ -37,7 +37,7 @@ def of_another_authority(world: FleetWorld) -> Certificate:
     ("certificate", "problem"),
     [
         (ends_soon, "ends in 13 days, expected at least 14"),
-        (for_another, "is not accepted: Hostname mismatch, certificate is not valid for 'proxy1.test'."),
+        (for_another, "is not accepted: Hostname mismatch, certificate is not valid for 'proxy1.test'"),
         (without_the_authority_between, "is not accepted: unable to get local issuer certificate"),
         (of_another_authority, "is not accepted: unable to get local issuer certificate"),
     ],
@@ -54,7 +54,7 @@ def test_a_bad_certificate_stops_a_deploy_before_anything_is_changed(
     finally:
         world.certify(world.authority.issue(world.state["name"], now()))
     assert command.code == 2, command.output
-    assert f"the certificate of proxy1.test:443 {problem}" in " ".join(command.output.split())
+    assert f"the certificate of proxy1.test:443 {problem}" in " ".join(command.output.split()), command.output
     assert "Renew the certificate of proxy1.test" in command.output
     assert outcome(world) == "failed_nothing_changed"
     assert {record["phase"] for record in journal(world) if record["kind"] == "intent"} <= {"open", "preflight", "rollback"}
