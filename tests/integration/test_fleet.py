@@ -107,7 +107,9 @@ def test_a_controller_of_another_python_than_its_hosts(fleet_world: FleetWorld, 
         print(f"\nfleet: r1, r2, r3 with {core} on Python {version}, hosts with {world.primary.run('python3', '--version').strip()}")
     seen = []
     for release, code in (("r1", 0), ("r2", 0), ("r3", 2)):
-        command = deploy(world, release, python=python)
+        # r3 breaks once users have looked at the schedule for a while.
+        with Traffic(world, rate=20):
+            command = deploy(world, release, python=python)
         assert command.code == code, command.output
         seen.append((outcome(world), answer(world)[1].partition("-")[0], revision(world)))
     assert seen == [("nothing_to_do", "r1", ["0001"]), ("deployed", "r2", ["0004"]), ("rolled_back", "r2", ["0004"])]
