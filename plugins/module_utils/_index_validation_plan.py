@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import typing as t
 
@@ -69,23 +70,19 @@ class Plan:
 def probe(connection: PostgresConnection, facts: Facts, wanted: t.Sequence[tuple[Expected, Index]]) -> list[tuple[Plan, IndexFinding | None]]:
     """Whether each index can serve equality on its leading columns, whatever the table's size; all of them in one round trip."""
     asked = [(expected, index, _probes(expected, index)) for expected, index in wanted]
-    units: dict[str, list[Item]] = {}
-    for expected, _index, statements in asked:
-        units.setdefault(expected.relation, []).extend(Item(ask=(f"EXPLAIN (COSTS OFF, FORMAT JSON) {sql}",)) for sql in statements)
-    answers = ask(connection, [Unit(tuple(items), before=(NO_SEQSCAN,)) for items in units.values() if items])
-    by_table = {relation: iter(answers[start : start + len(items)]) for (relation, items), start in zip(units.items(), _starts(units.values()))}  # noqa: B905
-    found = []
-    for expected, index, statements in asked:
-        mine = [next(by_table[expected.relation]) for _sql in statements]
-        found.append(_probed(facts, expected, index, statements, mine))
-    return found
+    by_table: dict[str, list[int]] = {}
+    for place, (expected, _index, statements) in enumerate(asked):
+        if statements:
+            by_table.setdefault(expected.relation, []).append(place)
+    units = [Unit(tuple(_probe_item(*asked[place][1:]) for place in places), before=(NO_SEQSCAN,)) for places in by_table.values()]
+    answers = dict(zip(itertools.chain.from_iterable(by_table.values()), ask(connection, units)))  # noqa: B905
+    return [_probed(facts, *one, answers.get(place, Answer())) for place, one in enumerate(asked)]
 
 
-def _starts(groups: t.Iterable[t.Sequence[Item]]) -> t.Iterator[int]:
-    start = 0
-    for group in groups:
-        yield start
-        start += len(group)
+def _probe_item(index: Index, statements: t.Sequence[str]) -> Item:
+    """The question for the plans of an index's probes, up to the first that uses the index."""
+    name = index.leaves[0].index if index.leaves else index.name
+    return Item(ask=tuple(f"EXPLAIN (COSTS OFF, FORMAT JSON) {sql}" for sql in statements), until=f'"Index Name": {json.dumps(name, ensure_ascii=False)}')
 
 
 def _probes(expected: Expected, index: Index) -> list[str]:
@@ -108,17 +105,16 @@ def _equality(relation: str, column: Column) -> str:
     return f"({column.name}){collation} = (SELECT {column.name} FROM {relation} WHERE false)"  # noqa: S608 - as above
 
 
-def _probed(facts: Facts, expected: Expected, index: Index, statements: t.Sequence[str], answers: t.Sequence[Answer]) -> tuple[Plan, IndexFinding | None]:
+def _probed(facts: Facts, expected: Expected, index: Index, statements: t.Sequence[str], answer: Answer) -> tuple[Plan, IndexFinding | None]:
     definition = index.definition
     label = f"equality on {definition.keys[0].words()}"
     if definition.method not in PROBED_METHODS:
         return Plan(label, "not_probed", index.name, f"no probe for method {definition.method}: give a query in queries"), None
     if not statements:
         return Plan(label, "too_small", index.name, "table too small to decide: it has no partition"), None
-    bad = next((answer for answer in answers if answer.state), None)
-    if bad:
-        return _not_asked(facts, expected, index, Plan(label, "not_explained", index.name, bad.message), f"EXPLAIN {statements[0]};")
-    return _read(expected, index, label, [plan_scans(answer.said[0]) for answer in answers])
+    if answer.state:
+        return _not_asked(facts, expected, index, Plan(label, "not_explained", index.name, answer.message), f"EXPLAIN {statements[0]};")
+    return _read(expected, index, label, list(map(plan_scans, answer.said)))
 
 
 def _read(expected: Expected, index: Index, label: str, scans: t.Sequence[t.Sequence[Scan]]) -> tuple[Plan, IndexFinding | None]:

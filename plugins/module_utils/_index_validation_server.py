@@ -22,28 +22,32 @@ LOCK_NOT_AVAILABLE = "55P03"
 _RUN = """
 DO $lastro$
 DECLARE
-  unit jsonb; item jsonb; statement text; value text; said text[]; answers text[] := '{}'; state text; message text; wanted int := 0;
+  unit jsonb; item jsonb; value text; said text[]; answers json[] := '{}'; state text; message text; wanted int := 0;
 BEGIN
   FOR unit IN SELECT x FROM jsonb_array_elements(current_setting('lastro.work')::jsonb) AS x LOOP
     wanted := wanted + jsonb_array_length(unit->'items');
     BEGIN
-      FOR statement IN SELECT jsonb_array_elements_text(unit->'before') LOOP EXECUTE statement; END LOOP;
-      FOR item IN SELECT x FROM jsonb_array_elements(unit->'items') AS x LOOP
+      FOR n IN 0 .. jsonb_array_length(unit->'before') - 1 LOOP EXECUTE unit->'before'->>n; END LOOP;
+      FOR place IN 0 .. jsonb_array_length(unit->'items') - 1 LOOP
+        item := unit->'items'->place;
         BEGIN
           said := '{}';
-          FOR statement IN SELECT jsonb_array_elements_text(item->'run') LOOP EXECUTE statement; END LOOP;
-          FOR statement IN SELECT jsonb_array_elements_text(item->'ask') LOOP
-            EXECUTE statement INTO value;
-            PERFORM set_config('lastro.said', coalesce(value, ''), true);
+          FOR n IN 0 .. jsonb_array_length(item->'run') - 1 LOOP EXECUTE item->'run'->>n; END LOOP;
+          FOR n IN 0 .. jsonb_array_length(item->'ask') - 1 LOOP
+            IF n > 0 THEN
+              EXIT WHEN position(item->>'until' IN value) > 0;
+              PERFORM set_config('lastro.said', coalesce(value, ''), true);
+            END IF;
+            EXECUTE item->'ask'->>n INTO value;
             said := array_append(said, value);
           END LOOP;
           RAISE EXCEPTION SQLSTATE 'LAS01';
         EXCEPTION
           WHEN SQLSTATE 'LAS01' THEN
-            answers := array_append(answers, json_build_object('said', said)::text);
+            answers := array_append(answers, json_build_object('said', said));
           WHEN OTHERS THEN
             GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT;
-            answers := array_append(answers, json_build_object('state', state, 'message', message)::text);
+            answers := array_append(answers, json_build_object('state', state, 'message', message));
             IF state = '55P03' THEN RAISE; END IF;
         END;
       END LOOP;
@@ -53,7 +57,7 @@ BEGIN
       WHEN OTHERS THEN
         GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT;
         WHILE cardinality(answers) < wanted LOOP
-          answers := array_append(answers, json_build_object('state', state, 'message', message)::text);
+          answers := array_append(answers, json_build_object('state', state, 'message', message));
         END LOOP;
     END;
   END LOOP;
@@ -65,10 +69,14 @@ SELECT current_setting('lastro.answers')
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """One question: statements that are run, then queries of one text value each. A query may read the answer before it as lastro.said."""
+    """One question: statements that are run, then queries of one text value each. A query may read the answer before it as lastro.said.
+
+    No further query is asked once one has said the text *until*.
+    """
 
     run: tuple[str, ...] = ()
     ask: tuple[str, ...] = ()
+    until: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,13 +100,13 @@ def ask(connection: PostgresConnection, units: t.Sequence[Unit], *, read_only: b
     """An answer for each item, in their order. *connection* is in autocommit mode. Raises psycopg2.Error where the whole of it is cut off."""
     if not units:
         return []
-    work = json.dumps([{"before": unit.before, "items": [{"run": item.run, "ask": item.ask} for item in unit.items]} for unit in units])
+    work = json.dumps([{"before": unit.before, "items": [vars(item) for item in unit.items]} for unit in units])
     begin = "BEGIN READ ONLY" if read_only else "BEGIN"
     with connection.cursor() as cursor:
         cursor.execute(f"ROLLBACK; {begin}; SELECT set_config('lastro.work', %s, true);" + _RUN.replace("%", "%%"), (work,))
         ((text,),) = cursor.fetchall()
-    found: list[str] = json.loads(text)
-    return [Answer(tuple(one.get("said") or ()), one.get("state", ""), one.get("message", "")) for one in map(json.loads, found)]
+    found: list[dict[str, t.Any]] = json.loads(text)
+    return [Answer(tuple(one.get("said") or ()), one.get("state", ""), one.get("message", "")) for one in found]
 
 
 def reason(error: Exception) -> str:

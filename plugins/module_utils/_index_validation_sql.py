@@ -9,6 +9,7 @@ PRIVATE to the collection: may change at any time.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import typing as t
 
@@ -22,31 +23,32 @@ if t.TYPE_CHECKING:
 CANNOT_CLONE = ("42501", "25006", "55P03", "P0001", "53")
 """States (or their beginnings) that say nothing of the entry: no right, read-only, a lock, an event trigger, no resources."""
 UNDEFINED_FUNCTION = "42883"
+SHAPES = 4096
+"""So many different definitions are kept parsed. Large schemas repeat a few of them on each table."""
 
-# What makes an index, of pg_index i, its pg_class ic and pg_am am. to_jsonb makes a column of newer servers optional.
+# What makes an index, of pg_index i, its pg_class ic and pg_am am; as text, which is the same for all indexes of the same shape. indoption's bits are those
+# of PostgreSQL's pg_index.h (1: DESC, 2: NULLS FIRST). to_jsonb makes a column of newer servers optional. Look-ups stand in CASE, to be made where they
+# decide something: a thousand tables have few columns with a collation.
 DEFINITION = """jsonb_build_object(
   'method', am.amname, 'unique', i.indisunique,
   'nulls_not_distinct', COALESCE((to_jsonb(i)->>'indnullsnotdistinct')::bool, false),
   'predicate', COALESCE(pg_get_expr(i.indpred, i.indrelid), ''),
   'columns', (
     SELECT jsonb_agg(jsonb_build_object(
-      'name', COALESCE(quote_ident(a.attname), pg_get_indexdef(i.indexrelid, g, false)), 'included', g > i.indnkeyatts,
-      'descending', g <= i.indnkeyatts AND COALESCE(pg_index_column_has_property(i.indexrelid, g, 'desc'), false),
-      'nulls_first', g <= i.indnkeyatts AND COALESCE(pg_index_column_has_property(i.indexrelid, g, 'nulls_first'), false),
-      'opclass', CASE WHEN g <= i.indnkeyatts AND NOT (oc.opcdefault AND ia.attoptions IS NULL) THEN oc.opcname::text ELSE '' END,
+      'name', pg_get_indexdef(i.indexrelid, ia.attnum, false), 'included', ia.attnum > i.indnkeyatts,
+      'descending', ia.attnum <= i.indnkeyatts AND i.indoption[ia.attnum-1] & 1 = 1,
+      'nulls_first', ia.attnum <= i.indnkeyatts AND i.indoption[ia.attnum-1] & 2 = 2,
+      'opclass', CASE WHEN ia.attnum > i.indnkeyatts THEN ''
+                      WHEN ia.attoptions IS NULL AND i.indclass[ia.attnum-1] = ANY (ARRAY(SELECT oc.oid FROM pg_opclass oc WHERE oc.opcdefault)) THEN ''
+                      ELSE (SELECT oc.opcname::text FROM pg_opclass oc WHERE oc.oid = i.indclass[ia.attnum-1]) END,
       'opclass_options', COALESCE(array_to_string(ia.attoptions, ', '), ''),
-      'collation', CASE WHEN g > i.indnkeyatts OR i.indcollation[g-1] = 0
-                          OR i.indcollation[g-1] = COALESCE(a.attcollation, ty.typcollation) THEN '' ELSE quote_ident(co.collname) END
-    ) ORDER BY g)
-    FROM generate_series(1, i.indnatts) g
-    JOIN pg_attribute ia ON ia.attrelid = i.indexrelid AND ia.attnum = g
-    JOIN pg_type ty ON ty.oid = ia.atttypid
-    LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[g-1] AND i.indkey[g-1] <> 0
-    LEFT JOIN pg_opclass oc ON g <= i.indnkeyatts AND oc.oid = i.indclass[g-1]
-    LEFT JOIN pg_collation co ON g <= i.indnkeyatts AND co.oid = i.indcollation[g-1]))"""
-
-# Where the constraint's own kind stands. A foreign key's conindid is the index of the table that it refers to.
-BACKED = "c.conindid = ic.oid AND c.conrelid = i.indrelid AND c.contype IN ('p', 'u', 'x')"
+      'collation', CASE WHEN ia.attnum > i.indnkeyatts OR i.indcollation[ia.attnum-1] = 0 THEN '' ELSE (
+        SELECT CASE WHEN co.oid = COALESCE(
+            (SELECT a.attcollation FROM pg_attribute a WHERE a.attrelid = i.indrelid AND a.attnum = i.indkey[ia.attnum-1] AND a.attnum <> 0),
+            (SELECT ty.typcollation FROM pg_type ty WHERE ty.oid = ia.atttypid)) THEN '' ELSE quote_ident(co.collname) END
+        FROM pg_collation co WHERE co.oid = i.indcollation[ia.attnum-1]) END
+    ) ORDER BY ia.attnum)
+    FROM pg_attribute ia WHERE ia.attrelid = i.indexrelid AND ia.attnum > 0))::text"""
 
 # Builds that run. A role that may not see other sessions' progress sees that there are some, and their locks.
 BUILDS = """
@@ -82,14 +84,17 @@ WITH RECURSIVE want AS (
 ), leaves AS (
   SELECT p.root, lc.relname AS index, li.indrelid, li.indisvalid AND li.indisready AS good
   FROM index_parts p JOIN pg_class lc ON lc.oid = p.part AND lc.relkind = 'i' JOIN pg_index li ON li.indexrelid = p.part
+), backed AS MATERIALIZED (
+  SELECT DISTINCT ON (c.conindid) c.conindid AS index, c.conname AS name,
+         CASE c.contype WHEN 'p' THEN 'primary_key' WHEN 'u' THEN 'unique' ELSE 'exclusion' END AS kind
+  FROM pg_constraint c JOIN own ON own.indexrelid = c.conindid AND own.indrelid = c.conrelid
+  WHERE c.contype IN ('p', 'u', 'x') ORDER BY c.conindid, c.oid
 ), facts AS (
   SELECT i.indrelid, jsonb_agg(jsonb_build_object(
     'name', ic.relname, 'definition', {DEFINITION}, 'text', pg_get_indexdef(i.indexrelid),
     'valid', i.indisvalid, 'ready', i.indisready, 'live', i.indislive,
     'building', CASE WHEN i.indisvalid AND i.indisready THEN '' ELSE {BUILDING} END,
-    'constraint', COALESCE((SELECT c.conname FROM pg_constraint c WHERE {BACKED} LIMIT 1), ''),
-    'constraint_kind', COALESCE((SELECT CASE c.contype WHEN 'p' THEN 'primary_key' WHEN 'u' THEN 'unique' ELSE 'exclusion' END
-                                 FROM pg_constraint c WHERE {BACKED} LIMIT 1), 'none'),
+    'constraint', COALESCE(backed.name, ''), 'constraint_kind', COALESCE(backed.kind, 'none'),
     'partitioned', ic.relkind = 'I',
     'leaves', CASE WHEN ic.relkind = 'I' THEN (
       SELECT jsonb_agg(jsonb_build_object('index', l.index, 'schema', ln.nspname, 'table', lt.relname) ORDER BY lt.relname)
@@ -100,6 +105,7 @@ WITH RECURSIVE want AS (
       WHERE p.root = i.indrelid AND NOT EXISTS (SELECT FROM leaves l WHERE l.root = ic.oid AND l.indrelid = p.part AND l.good)) END
   ) ORDER BY ic.relname) AS indexes
   FROM own JOIN pg_index i ON i.indexrelid = own.indexrelid JOIN pg_class ic ON ic.oid = i.indexrelid JOIN pg_am am ON am.oid = ic.relam
+  LEFT JOIN backed ON backed.index = own.indexrelid
   GROUP BY i.indrelid
 )
 SELECT 'server', jsonb_build_object(
@@ -120,7 +126,7 @@ WHERE n.nspname <> 'pg_toast' AND n.nspname !~ '^pg_temp_'
 
 CLONE = "pg_temp.lastro_expected"
 _CLONED = f"""
-SELECT CASE WHEN count(*) = 1 THEN min({DEFINITION}::text) ELSE '' END
+SELECT CASE WHEN count(*) = 1 THEN min({DEFINITION}) ELSE '' END
 FROM pg_index i JOIN pg_class ic ON ic.oid = i.indexrelid JOIN pg_am am ON am.oid = ic.relam WHERE i.indrelid = '{CLONE}'::regclass
 """  # noqa: S608 - put together from our own texts
 
@@ -204,8 +210,10 @@ def _index(row: dict[str, t.Any]) -> Index:
     )
 
 
-def definition_from(row: dict[str, t.Any]) -> Definition:
-    """What DEFINITION gave."""
+@functools.lru_cache(maxsize=SHAPES)
+def definition_from(text: str) -> Definition:
+    """What DEFINITION gave. Indexes of the same shape share it."""
+    row = json.loads(text)
     return Definition(
         method=row["method"],
         unique=row["unique"],
@@ -251,7 +259,7 @@ def _canonical(said: tuple[str, ...], state: str, message: str) -> Canonical:
         return Canonical(no_clone=message, state=state) if state.startswith(CANNOT_CLONE) else Canonical(impossible=message, state=state)
     if not said or not said[0]:
         return Canonical(impossible="its columns or predicate are more than one statement")
-    return Canonical(definition_from(json.loads(said[0])))
+    return Canonical(definition_from(said[0]))
 
 
 def may_not_use(expected: Expected, table: Table, role: str) -> tuple[str, str]:
