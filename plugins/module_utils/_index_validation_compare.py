@@ -6,11 +6,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import typing as t
 
 from ._errors import Text
 from ._index_validation_contract import Column, Expected, parsed_column
+
+SHAPES = 4096
+"""So many different texts are kept read: large schemas repeat a few shapes of indexes on each table."""
 
 Differences = list[Text]
 Differs = t.Callable[["Index"], Differences]
@@ -65,6 +69,7 @@ class Index:
     uncovered: tuple[str, ...] = ()
 
 
+@functools.lru_cache(maxsize=SHAPES)
 def and_terms(predicate: str) -> frozenset[str]:
     """The terms of a predicate as pg_get_expr prints it, split at its top-level ANDs; their order means nothing."""
     text = predicate.strip()
@@ -142,6 +147,7 @@ def plainly_fits(expected: Expected, index: Index) -> bool:
     return (included, actual.unique, actual.nulls_not_distinct) == (expected.include, expected.unique, expected.nulls_not_distinct)
 
 
+@functools.lru_cache(maxsize=SHAPES)
 def _same_column(text: str, actual: Column) -> bool:
     wanted = parsed_column(text)
     if wanted and dataclasses.replace(wanted, name=_bare(wanted.name)) == dataclasses.replace(actual, name=_bare(actual.name)):

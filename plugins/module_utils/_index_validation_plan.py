@@ -82,7 +82,7 @@ def probe(connection: PostgresConnection, facts: Facts, wanted: t.Sequence[tuple
 def _probe_item(index: Index, statements: t.Sequence[str]) -> Item:
     """The question for the plans of an index's probes, up to the first that uses the index."""
     name = index.leaves[0].index if index.leaves else index.name
-    return Item(ask=tuple(f"EXPLAIN (COSTS OFF, FORMAT JSON) {sql}" for sql in statements), until=f'"Index Name": {json.dumps(name, ensure_ascii=False)}')
+    return Item(ask=tuple(f"EXPLAIN (COSTS OFF, FORMAT JSON) {sql}" for sql in statements), until=f'"Index Name": {json.dumps(name)}')
 
 
 def _probes(expected: Expected, index: Index) -> list[str]:

@@ -52,13 +52,10 @@ def plan_scans(plan: str, sizes: t.Mapping[str, TableSize] | None = None) -> lis
 
 def _scans(node: Node, loops: float, sizes: t.Mapping[str, TableSize]) -> t.Iterator[Scan]:
     if "Index Name" in node or "Relation Name" in node:
-        scan = Scan(node["Node Type"], node.get("Index Name", ""), node.get("Schema", ""), node.get("Relation Name", ""))
-        rows = float(node.get("Plan Rows", 0))
-        size = sizes.get(scan.qualified)
+        scan = Scan(node["Node Type"], node.get("Index Name", ""), node.get("Schema", ""), node.get("Relation Name", ""), node.get("Plan Rows", 0) * loops)
+        size = sizes.get(scan.qualified) if scan.sequential else None
         # Plan Rows are those that pass the filter; a sequential scan reads all.
-        if scan.sequential and size and size.rows > rows:
-            rows = size.rows
-        yield dataclasses.replace(scan, rows=rows * loops)
+        yield dataclasses.replace(scan, rows=max(scan.rows, size.rows * loops)) if size else scan
     outer: Node | None = None
     for child in node.get("Plans", ()):
         again = node["Node Type"] == "Nested Loop" and outer is not None

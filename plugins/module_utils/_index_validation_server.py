@@ -63,7 +63,7 @@ BEGIN
   END LOOP;
   PERFORM set_config('lastro.answers', array_to_json(answers)::text, true);
 END $lastro$;
-SELECT current_setting('lastro.answers')
+SELECT json_array_elements(current_setting('lastro.answers')::json)
 """
 
 
@@ -104,9 +104,7 @@ def ask(connection: PostgresConnection, units: t.Sequence[Unit], *, read_only: b
     begin = "BEGIN READ ONLY" if read_only else "BEGIN"
     with connection.cursor() as cursor:
         cursor.execute(f"ROLLBACK; {begin}; SELECT set_config('lastro.work', %s, true);" + _RUN.replace("%", "%%"), (work,))
-        ((text,),) = cursor.fetchall()
-    found: list[dict[str, t.Any]] = json.loads(text)
-    return [Answer(tuple(one.get("said") or ()), one.get("state", ""), one.get("message", "")) for one in found]
+        return [Answer(tuple(one.get("said") or ()), one.get("state", ""), one.get("message", "")) for (one,) in cursor]
 
 
 def reason(error: Exception) -> str:

@@ -13,7 +13,7 @@ import functools
 import json
 import typing as t
 
-from ._index_validation_compare import Definition, Index, Leaf, and_terms
+from ._index_validation_compare import SHAPES, Definition, Index, Leaf, and_terms
 from ._index_validation_contract import Column, Expected, Query, quoted
 from ._index_validation_server import Item, Unit, ask
 
@@ -23,8 +23,6 @@ if t.TYPE_CHECKING:
 CANNOT_CLONE = ("42501", "25006", "55P03", "P0001", "53")
 """States (or their beginnings) that say nothing of the entry: no right, read-only, a lock, an event trigger, no resources."""
 UNDEFINED_FUNCTION = "42883"
-SHAPES = 4096
-"""So many different definitions are kept parsed. Large schemas repeat a few of them on each table."""
 
 # What makes an index, of pg_index i, its pg_class ic and pg_am am; as text, which is the same for all indexes of the same shape. indoption's bits are those
 # of PostgreSQL's pg_index.h (1: DESC, 2: NULLS FIRST). to_jsonb makes a column of newer servers optional. Look-ups stand in CASE, to be made where they
@@ -173,16 +171,22 @@ def read_facts(connection: PostgresConnection, expected: t.Sequence[Expected], q
     names = [name for name in dict.fromkeys([*(one.name for one in expected), *(query.index for query in queries)]) if name]
     with connection.cursor() as cursor:
         cursor.execute(FACTS, {"tables": json.dumps(tables), "names": json.dumps(names)})
-        rows: list[tuple[str, dict[str, t.Any]]] = cursor.fetchall()
+        return _facts(cursor)
+
+
+def _facts(rows: t.Iterable[tuple[str, dict[str, t.Any]]]) -> Facts:
+    """From what FACTS gave, row by row: all of them at once would be the most memory that a validation needs."""
+    servers: list[Server] = []
+    found: dict[tuple[str, str], Table] = {}
     named: dict[str, tuple[tuple[str, str], ...]] = {}
     for kind, row in rows:
-        if kind == "named":
+        if kind == "server":
+            servers.append(_server(row))
+        elif kind == "table":
+            found[row["schema"], row["table"]] = _table(row)
+        else:
             named[row["index"]] = (*named.get(row["index"], ()), (row["schema"], row["table"]))
-    return Facts(
-        server=next(_server(row) for kind, row in rows if kind == "server"),
-        tables={(row["schema"], row["table"]): _table(row) for kind, row in rows if kind == "table"},
-        named=named,
-    )
+    return Facts(servers[0], found, named)
 
 
 def _server(row: dict[str, t.Any]) -> Server:
