@@ -32,7 +32,7 @@ class Definition:
     predicate: str = dataclasses.field(default="", compare=False)
     nulls_not_distinct: bool = False
 
-    @property
+    @functools.cached_property
     def keys(self) -> tuple[Column, ...]:
         """The columns that the index is ordered by, without the included ones."""
         return tuple(column for column in self.columns if not column.included)

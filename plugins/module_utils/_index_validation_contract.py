@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import typing as t
 
@@ -84,7 +85,7 @@ class Expected:
         """What messages call it."""
         return self.name or f"{self.table}({', '.join(self.columns)})"
 
-    @property
+    @functools.cached_property
     def relation(self) -> str:
         """The table, quoted where needed."""
         return f"{quoted(self.schema)}.{quoted(self.table)}"
@@ -162,26 +163,27 @@ def query_options() -> dict[str, t.Any]:
 
 def expected_from(entry: t.Mapping[str, t.Any]) -> Expected:
     """An entry as the module got it. What is wrong with it is in *problem*; nothing is raised, so that the others are still validated."""
-    columns = tuple(column_sql(column) for column in entry["columns"])
+    columns = tuple(map(column_sql, entry["columns"]))
+    where = (entry.get("where") or "").strip()
     fields = {name: entry[name] for name in ("schema", "table", "unique", "nulls_not_distinct", "method", "constraint", "match")}
-    expected = Expected(
+    return Expected(
         columns=tuple(column or "?" for column in columns),
         name=entry.get("name") or "",
         include=tuple(entry["include"]),
-        where=(entry.get("where") or "").strip(),
+        where=where,
+        problem=_problem(entry, columns, where),
         **fields,
     )
-    return dataclasses.replace(expected, problem=_problem(expected, columns))
 
 
-def _problem(expected: Expected, columns: t.Sequence[str | None]) -> Text | None:
+def _problem(entry: t.Mapping[str, t.Any], columns: t.Sequence[str | None], where: str) -> Text | None:
     if not columns or "" in columns:
         return Text("its columns are empty", "suas colunas estão vazias")
     if None in columns:
         return BAD_COLUMN
-    if expected.nulls_not_distinct and not expected.unique:
+    if entry["nulls_not_distinct"] and not entry["unique"]:
         return Text("nulls_not_distinct is for unique indexes alone", "nulls_not_distinct é só para índices únicos")
-    if not all(map(is_one_statement, (*expected.columns, expected.where))):
+    if not all(is_one_statement(text) for text in (*columns, where) if text):
         return Text("its columns or predicate are more than one statement", "suas colunas ou seu predicado são mais de um comando")
     return None
 
