@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import collections.abc
 import contextlib
+import functools
 import shutil
 import tempfile
 import time
@@ -20,8 +21,12 @@ from demo.postgres import Postgres
 from tests.integration import index_scale
 
 DELAYS = {"same machine": 0.0, "1 ms away": 0.001}
-INSPECTED = 250
-"""So many indexes are checked through SQLAlchemy, whose time for all of them is this many times as long as the rest of the test."""
+ROUNDS = 3
+"""Everything is measured so many times in turn, so that other work on the machine meets all alike; the best time of each counts."""
+CHECKED = 500
+"""So many indexes (all of a tenth of the tables) are checked one by one in each round, whose time for all of them is so many times as long."""
+TWENTY = 20.0
+"""How many times faster the module must be than the script that a team has, where such a script is started: on a person's machine."""
 
 
 @pytest.fixture(scope="module")
@@ -58,22 +63,35 @@ def by_catalog(url: str, contract: list[dict[str, t.Any]]) -> int:
     return right
 
 
-def by_inspector(url: str, contract: list[dict[str, t.Any]]) -> int:
-    """The script as it is written with the application's own library: for each index the table's indexes from SQLAlchemy's inspector."""
+def by_inspector(url: str, contract: list[dict[str, t.Any]], *, anew: bool = True) -> int:
+    """The script as it is written with the application's own library: for each index the table's indexes from SQLAlchemy's inspector.
+
+    Where the inspector is not made *anew* for each index, it remembers a table's indexes: five of them here.
+    """
     right = 0
     engine = sqlalchemy.create_engine(url.replace("postgresql://", "postgresql+psycopg2://"))
     with engine.connect() as connection:
+        inspector = sqlalchemy.inspect(connection)
         for one in contract:
-            indexes = {index["name"]: index for index in sqlalchemy.inspect(connection).get_indexes(one["table"])}
+            inspector = sqlalchemy.inspect(connection) if anew else inspector
+            indexes = {index["name"]: index for index in inspector.get_indexes(one["table"])}
             connection.execute(sqlalchemy.text(f"EXPLAIN SELECT 1 FROM {one['table']} WHERE {one['columns'][0].split()[0]} IS NOT NULL")).all()
             right += one["name"] in indexes
     engine.dispose()
     return right
 
 
-def seconds(call: collections.abc.Callable[[], object], expected: object) -> float:
+SCRIPTS: dict[str, collections.abc.Callable[[str, list[dict[str, t.Any]]], int]] = {
+    "three queries for each index": by_catalog,
+    "SQLAlchemy inspector for each index": by_inspector,
+    "SQLAlchemy inspector for each table": functools.partial(by_inspector, anew=False),
+}
+
+
+def seconds(script: collections.abc.Callable[[str, list[dict[str, t.Any]]], int], url: str, contract: list[dict[str, t.Any]]) -> float:
+    """How long *script* takes, that finds all of them right."""
     began = time.monotonic()
-    assert call() == expected
+    assert script(url, contract) == len(contract)
     return time.monotonic() - began
 
 
@@ -83,16 +101,22 @@ def test_beside_index_by_index(url: str, place: str) -> None:
     total, parts = len(contract), urlsplit(url)
     counter = index_scale.Counter(str(parts.hostname), int(parts.port or 5432), DELAYS[place])
     through = url.replace(f":{parts.port}/", f":{counter.port}/")
+    ours: list[index_scale.Measured] = []
+    taken: dict[str, list[float]] = {name: [] for name in SCRIPTS}
     try:
-        ours = index_scale.run(through, indexes=contract)
-        assert ours.answer["valid"] == total
-        catalog = seconds(lambda: by_catalog(through, contract), total)
-        few = contract[:: total // INSPECTED]
-        inspector = seconds(lambda: by_inspector(through, few), len(few)) * total / len(few)
+        for number in range(ROUNDS):
+            ours.append(index_scale.run(through, indexes=contract))
+            assert ours[-1].answer["valid"] == total
+            few = contract[number * CHECKED : (number + 1) * CHECKED]
+            for name, script in SCRIPTS.items():
+                taken[name].append(seconds(script, through, few) * total / len(few))
     finally:
         counter.close()
+    best = min(one.seconds for one in ours)
     print(f"\n{total} indexes, the server on the {place}" if place == "same machine" else f"\n{total} indexes, the server {place}")
-    print(f"{'index_validation':<44} {ours.seconds:>7.1f} s   1.0   ({ours.megabytes:.0f} MB)")
-    print(f"{'three queries for each index':<44} {catalog:>7.1f} s {catalog / ours.seconds:>5.1f}")
-    print(f"{'SQLAlchemy inspector for each, from ' + str(len(few)):<44} {inspector:>7.1f} s {inspector / ours.seconds:>5.1f}")
-    assert ours.seconds < catalog
+    print(f"{'index_validation':<44} {best:>7.2f} s   1.0   ({ours[0].megabytes:.0f} MB, {min(one.processor for one in ours):.2f} s of the processor)")
+    for name, times in taken.items():
+        print(f"{name:<44} {min(times):>7.1f} s {min(times) / best:>5.1f}")
+    assert best < min(map(min, taken.values()))
+    if DELAYS[place]:
+        assert min(taken["SQLAlchemy inspector for each index"]) >= TWENTY * best

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,6 +10,7 @@ import psycopg2
 import psycopg2.errors
 import pytest
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.lastro.deploy.plugins.module_utils._index_validation_server import Item, Unit, ask
 from ansible_collections.lastro.deploy.plugins.modules import index_validation
 from demo.postgres import Postgres
 
@@ -305,6 +307,22 @@ def test_of_two_equal_indexes_the_planner_takes_one(plans: str, capsys: pytest.C
     answer = call(capsys, plans, FOUR[3], {**FOUR[3], "name": "twin"})
     assert sorted(plan["verdict"] for plan in answer["plans"]) == ["other_index", "usable"]
     assert (answer["valid"], answer["used"], answer["findings"]) == (2, 1, [])
+
+
+def test_a_longer_index_is_used_where_a_shorter_one_serves_its_first_column(plans: str, capsys: pytest.CaptureFixture[str]) -> None:
+    execute(plans, "INSERT INTO intervention_plans (status, needs_review) SELECT n % 7, n % 2 = 0 FROM generate_series(1, 5000) n")
+    execute(plans, "CREATE INDEX shorter ON intervention_plans (status)", "ANALYZE intervention_plans")
+    answer = call(capsys, plans, FOUR[0], {"name": "shorter", "columns": ["status"]})
+    assert [(plan["verdict"], plan["index"]) for plan in answer["plans"]] == [("usable", "ix_status_needs_review"), ("usable", "shorter")]
+
+
+def test_nothing_more_is_asked_once_the_answer_is_there(database: str) -> None:
+    queries = ("SELECT 'one'", "SELECT current_setting('lastro.said') || ' two'", "SELECT 1 / 0")
+    with contextlib.closing(psycopg2.connect(database)) as connection:
+        connection.autocommit = True
+        answers = ask(connection, [Unit((Item(ask=queries, until="two"), Item(ask=queries[:2]), Item(ask=queries, until="three")))])
+    assert [answer.said for answer in answers] == [("one", "one two"), ("one", "one two"), ()]
+    assert [answer.message for answer in answers] == ["", "", "division by zero"]
 
 
 def test_a_valid_index_that_the_planner_must_not_use_yet(plans: str, capsys: pytest.CaptureFixture[str]) -> None:
