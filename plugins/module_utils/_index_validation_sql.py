@@ -8,6 +8,7 @@ PRIVATE to the collection: may change at any time.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import json
@@ -119,7 +120,7 @@ SELECT 'named', jsonb_build_object('index', ic.relname, 'schema', n.nspname, 'ta
 FROM (SELECT DISTINCT name FROM jsonb_array_elements_text(%(names)s::jsonb) AS x(name)) x
 JOIN pg_class ic ON ic.relname = x.name AND ic.relkind IN ('i', 'I')
 JOIN pg_index i ON i.indexrelid = ic.oid JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace
-WHERE n.nspname <> 'pg_toast' AND n.nspname !~ '^pg_temp_'
+WHERE n.nspname <> 'pg_toast' AND n.nspname !~ '^pg_temp_' AND ic.oid NOT IN (SELECT own.indexrelid FROM own)
 """  # noqa: S608 - put together from our own texts
 
 CLONE = "pg_temp.lastro_expected"
@@ -153,11 +154,11 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """The catalog's answer. *named* maps index names of the contract to (schema, table) wherever they are."""
+    """The catalog's answer. *named* maps the names of the indexes of these tables, and of the contract wherever they are, to (schema, table)."""
 
     server: Server
     tables: t.Mapping[tuple[str, str], Table]
-    named: t.Mapping[str, tuple[tuple[str, str], ...]]
+    named: t.Mapping[str, t.Sequence[tuple[str, str]]]
 
     def elsewhere(self, expected: Expected) -> str:
         """The other table of the same schema that has an index of the entry's name, as schema.table; empty where none has."""
@@ -176,17 +177,19 @@ def read_facts(connection: PostgresConnection, expected: t.Sequence[Expected], q
 
 def _facts(rows: t.Iterable[tuple[str, dict[str, t.Any]]]) -> Facts:
     """From what FACTS gave, row by row: all of them at once would be the most memory that a validation needs."""
-    servers: list[Server] = []
+    server: list[Server] = []
     found: dict[tuple[str, str], Table] = {}
-    named: dict[str, tuple[tuple[str, str], ...]] = {}
+    named: dict[str, list[tuple[str, str]]] = collections.defaultdict(list)
     for kind, row in rows:
         if kind == "server":
-            servers.append(_server(row))
-        elif kind == "table":
-            found[row["schema"], row["table"]] = _table(row)
-        else:
-            named[row["index"]] = (*named.get(row["index"], ()), (row["schema"], row["table"]))
-    return Facts(servers[0], found, named)
+            server.append(_server(row))
+            continue
+        place = (row["schema"], row["table"])
+        if kind == "table":
+            found[place] = _table(row)
+        for name in [row["index"]] if kind == "named" else [index.name for index in found[place].indexes]:
+            named[name].append(place)
+    return Facts(server[0], found, named)
 
 
 def _server(row: dict[str, t.Any]) -> Server:
