@@ -43,7 +43,7 @@ DEFINITION = """jsonb_build_object(
       'opclass_options', COALESCE(array_to_string(ia.attoptions, ', '), ''),
       'collation', CASE WHEN ia.attnum > i.indnkeyatts OR i.indcollation[ia.attnum-1] = 0 THEN '' ELSE (
         SELECT CASE WHEN co.oid = COALESCE(
-            (SELECT a.attcollation FROM pg_attribute a WHERE a.attrelid = i.indrelid AND a.attnum = i.indkey[ia.attnum-1] AND a.attnum <> 0),
+            (SELECT a.attcollation FROM pg_attribute a WHERE a.attrelid = i.indrelid AND a.attnum = i.indkey[ia.attnum-1]),
             (SELECT ty.typcollation FROM pg_type ty WHERE ty.oid = ia.atttypid)) THEN '' ELSE quote_ident(co.collname) END
         FROM pg_collation co WHERE co.oid = i.indcollation[ia.attnum-1]) END
     ) ORDER BY ia.attnum)
@@ -62,7 +62,7 @@ BUILDING = """COALESCE((
                        OR (b.relid = i.indrelid AND (COALESCE(b.index_relid, 0) = 0 OR b.command LIKE 'REINDEX%%')) LIMIT 1), '')"""
 
 # One query for any number of tables. Names are joined, not resolved: to_regclass raises where the role may not use a schema. pg_inherits is walked
-# by hand: pg_partition_tree would keep a lock on each partition.
+# by hand: pg_partition_tree would keep a lock on each partition. The conindid of a foreign key is an index of the table that it refers to.
 FACTS = f"""
 WITH RECURSIVE want AS (
   SELECT DISTINCT e->>'schema' AS schema, e->>'table' AS tbl FROM jsonb_array_elements(%(tables)s::jsonb) AS x(e)
@@ -83,17 +83,13 @@ WITH RECURSIVE want AS (
 ), leaves AS (
   SELECT p.root, lc.relname AS index, li.indrelid, li.indisvalid AND li.indisready AS good
   FROM index_parts p JOIN pg_class lc ON lc.oid = p.part AND lc.relkind = 'i' JOIN pg_index li ON li.indexrelid = p.part
-), backed AS MATERIALIZED (
-  SELECT DISTINCT ON (c.conindid) c.conindid AS index, c.conname AS name,
-         CASE c.contype WHEN 'p' THEN 'primary_key' WHEN 'u' THEN 'unique' ELSE 'exclusion' END AS kind
-  FROM pg_constraint c JOIN own ON own.indexrelid = c.conindid AND own.indrelid = c.conrelid
-  WHERE c.contype IN ('p', 'u', 'x') ORDER BY c.conindid, c.oid
 ), facts AS (
   SELECT i.indrelid, jsonb_agg(jsonb_build_object(
     'name', ic.relname, 'definition', {DEFINITION}, 'text', pg_get_indexdef(i.indexrelid),
     'valid', i.indisvalid, 'ready', i.indisready, 'live', i.indislive,
     'building', CASE WHEN i.indisvalid AND i.indisready THEN '' ELSE {BUILDING} END,
-    'constraint', COALESCE(backed.name, ''), 'constraint_kind', COALESCE(backed.kind, 'none'),
+    'constraint', COALESCE(c.conname, ''),
+    'constraint_kind', CASE c.contype WHEN 'p' THEN 'primary_key' WHEN 'u' THEN 'unique' WHEN 'x' THEN 'exclusion' ELSE 'none' END,
     'partitioned', ic.relkind = 'I',
     'leaves', CASE WHEN ic.relkind = 'I' THEN (
       SELECT jsonb_agg(jsonb_build_object('index', l.index, 'schema', ln.nspname, 'table', lt.relname) ORDER BY lt.relname)
@@ -104,7 +100,7 @@ WITH RECURSIVE want AS (
       WHERE p.root = i.indrelid AND NOT EXISTS (SELECT FROM leaves l WHERE l.root = ic.oid AND l.indrelid = p.part AND l.good)) END
   ) ORDER BY ic.relname) AS indexes
   FROM own JOIN pg_index i ON i.indexrelid = own.indexrelid JOIN pg_class ic ON ic.oid = i.indexrelid JOIN pg_am am ON am.oid = ic.relam
-  LEFT JOIN backed ON backed.index = own.indexrelid
+  LEFT JOIN pg_constraint c ON c.conindid = own.indexrelid AND c.contype IN ('p', 'u', 'x')
   GROUP BY i.indrelid
 )
 SELECT 'server', jsonb_build_object(

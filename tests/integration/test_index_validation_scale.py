@@ -17,7 +17,7 @@ from demo.postgres import Postgres
 
 from . import index_scale
 
-MEGABYTES = 100.0
+MEGABYTES = 85.0
 ROUND_TRIPS = 5
 FAULTS = {
     7: ("DROP INDEX t_7_status", "t_7_status", "missing"),
