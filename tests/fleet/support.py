@@ -168,7 +168,7 @@ class Snapshot:
         self._start()
 
     def _each(self, script: str) -> None:
-        for host in self.world.fleet.hosts.values():
+        for host in self.world.hosts():
             host.sh(script)
 
     def _start(self) -> None:

@@ -60,9 +60,10 @@ class FleetWorld:
         document = json.loads(self.inventory.read_text(encoding="utf-8"))
         return t.cast(dict[str, t.Any], document["all"]["vars"]["fleet_state"])
 
-    def hosts(self, group: str) -> list[Host]:
-        """The hosts of a group."""
-        return [self.fleet.hosts[name] for name in self.state["hosts"][group]]
+    def hosts(self, *groups: str) -> list[Host]:
+        """The hosts of *groups*, by default all of this world: other hosts of the fleet are not its own. Each comes once."""
+        named = self.state["hosts"]
+        return [self.fleet.hosts[name] for name in dict.fromkeys(name for group in groups or named for name in named[group])]
 
     @property
     def primary(self) -> Host:
@@ -91,19 +92,28 @@ class FleetWorld:
         return self.home / "ca.pem"
 
     @classmethod
-    def create(cls, home: Path, fleet: Fleet, *, environment: str = "prod", groups: t.Mapping[str, t.Sequence[str]] = GROUPS, users: int = USERS) -> FleetWorld:
-        """Make the hosts of *groups* ready for *environment*. Raises HostsError."""
+    def create(
+        cls,
+        home: Path,
+        fleet: Fleet,
+        *,
+        environment: str = "prod",
+        groups: t.Mapping[str, t.Sequence[str]] = GROUPS,
+        users: int = USERS,
+        variables: t.Mapping[str, t.Any] | None = None,
+    ) -> FleetWorld:
+        """Make the hosts of *groups* ready for *environment*, whose inventory says *variables* beside those of inventories/fleet. Raises HostsError."""
         world = cls(home, fleet)
         home.mkdir(mode=0o700, parents=True)
         build_repository(home / "repository")
         authority = Authority.create(now())
         _put(home / "authority.json", json.dumps([authority.own.certificate.decode(), authority.own.key.decode()]))
         _put(world.ca_file, authority.own.certificate.decode())
-        _put(world.inventory, json.dumps(_inventory(world, environment, groups, users), indent=1))
+        _put(world.inventory, json.dumps(_inventory(world, _facts(world, environment, groups, users), variables or {}), indent=1))
         _make_primary(world)
         for host in world.hosts("app"):
             host.sh("useradd --system --no-create-home --shell /usr/sbin/nologin calendar")
-        for host in world.fleet.hosts.values():
+        for host in world.hosts():
             put_there(host, CA_CERT, authority.own.certificate.decode(), mode="644")
         world.proxy.sh("install -d -o caddy -g caddy /var/log/caddy")
         world.certify(authority.issue(world.state["name"], now()))
@@ -146,8 +156,8 @@ def _make_primary(world: FleetWorld) -> None:
     host.sh(f"for _ in $(seq 100); do nc -z 127.0.0.1 {PROVIDER_PORT} && exit; sleep 0.1; done; journalctl -u provider >&2; exit 1")
 
 
-def _inventory(world: FleetWorld, environment: str, groups: t.Mapping[str, t.Sequence[str]], users: int) -> dict[str, t.Any]:
-    hosts = world.fleet.hosts
+def _inventory(world: FleetWorld, facts: dict[str, t.Any], variables: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    hosts, groups = world.fleet.hosts, facts["hosts"]
     named = {name: {"ansible_host": hosts[name].address, "deploy_address": hosts[name].address} for names in groups.values() for name in names}
     shared = {
         "ansible_user": USER,
@@ -158,8 +168,8 @@ def _inventory(world: FleetWorld, environment: str, groups: t.Mapping[str, t.Seq
     return {
         "_meta": {"hostvars": named},
         **{group: {"hosts": list(names)} for group, names in groups.items()},
-        "calendar": {"children": list(groups), "vars": shared},
-        "all": {"vars": {"fleet_state": _facts(world, environment, groups, users)}},
+        "calendar": {"children": list(groups), "vars": {**shared, **variables}},
+        "all": {"vars": {"fleet_state": facts}},
     }
 
 

@@ -23,6 +23,9 @@ from .podman import HostsError, Podman, inspect, install, run
 USER = "ops"
 """Who logs in; sudo lets them do everything, as on most production hosts."""
 
+WITH_DATABASE = ("db", "one")
+"""The kinds of hosts on which PostgreSQL and Redis run."""
+
 PATIENCE = 60.0
 FIRST_ADDRESS = 11
 CAPABILITIES = ("SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE", "SYS_RESOURCE", "SYS_NICE", "AUDIT_WRITE", "AUDIT_CONTROL", "LINUX_IMMUTABLE", "SETPCAP", "SYS_BOOT")
@@ -96,7 +99,7 @@ class Fleet:
 
     @property
     def passwords(self) -> dict[str, str]:
-        """The passwords of PostgreSQL's role postgres and of Redis on the db hosts."""
+        """The passwords of PostgreSQL's role postgres and of Redis where they run."""
         return t.cast(dict[str, str], self._state()["passwords"])
 
     @property
@@ -170,7 +173,7 @@ class Fleet:
             known.append(f"{host.address} {' '.join(key.split()[:2])}")
         put(self.directory / "known_hosts", "\n".join(known) + "\n")
         for host in self.hosts.values():
-            if host.kind == "db":
+            if host.kind in WITH_DATABASE:
                 self._set_passwords(host)
             host.sh("systemctl restart ssh")
             host.wait()

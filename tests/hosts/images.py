@@ -18,7 +18,7 @@ from pathlib import Path
 from .podman import HostsError, Podman, run
 
 HERE = Path(__file__).parent
-KINDS = ("app", "db", "proxy")
+KINDS = ("app", "db", "one", "proxy")
 DEBIAN = "localhost/lastro-debian"
 SUITE = "bookworm"
 INCLUDED = "systemd,systemd-sysv,dbus,python3,iproute2,ca-certificates,sudo"
