@@ -158,7 +158,8 @@ def _make_primary(world: FleetWorld) -> None:
 
 def _inventory(world: FleetWorld, facts: dict[str, t.Any], variables: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     hosts, groups = world.fleet.hosts, facts["hosts"]
-    named = {name: {"ansible_host": hosts[name].address, "deploy_address": hosts[name].address} for names in groups.values() for name in names}
+    # Variables of hosts: those of a group would not reach what group_vars/all says.
+    named = {name: {"ansible_host": hosts[name].address, "deploy_address": hosts[name].address, **variables} for names in groups.values() for name in names}
     shared = {
         "ansible_user": USER,
         "ansible_become": True,
@@ -168,7 +169,7 @@ def _inventory(world: FleetWorld, facts: dict[str, t.Any], variables: t.Mapping[
     return {
         "_meta": {"hostvars": named},
         **{group: {"hosts": list(names)} for group, names in groups.items()},
-        "calendar": {"children": list(groups), "vars": {**shared, **variables}},
+        "calendar": {"children": list(groups), "vars": shared},
         "all": {"vars": {"fleet_state": facts}},
     }
 
