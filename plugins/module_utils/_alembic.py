@@ -19,7 +19,7 @@ from ._alembic_hazards import Finding, finding
 from ._alembic_lint import Lint
 from ._alembic_picture import Pending, Picture
 from ._alembic_rules import own_statements
-from ._alembic_watch import Watch
+from ._alembic_watch import Watch, session_of_our_own
 from ._argspec import ArgumentSpec
 
 if t.TYPE_CHECKING:
@@ -29,7 +29,7 @@ if t.TYPE_CHECKING:
 
 Direction = t.Literal["upgrade", "downgrade", "stamp"]
 APPLICATION_NAME = "lastro.deploy alembic"
-READING = {"lock_timeout": "5s", "statement_timeout": "60s"}
+READING = {"lock_timeout": "2s", "statement_timeout": "60s"}
 OLD_TRANSACTION = 60.0
 """Seconds after which an open transaction is said to be in the way of a migration."""
 
@@ -121,8 +121,13 @@ def inspect(
     )
 
 
-def judge(connection: PostgresConnection, picture: Picture, lint: Lint, *, prechecks: bool, upgrade: bool = True) -> tuple[Picture, dict[str, t.Any]]:
-    """*picture* with its findings, weighed by what the database knows, and the facts behind them. Raises psycopg2.Error."""
+def judge(
+    connection: PostgresConnection, picture: Picture, lint: Lint, *, count_until: float | None = None, upgrade: bool = True
+) -> tuple[Picture, dict[str, t.Any]]:
+    """*picture* with its findings, weighed by what the database knows, and the facts behind them; with a *count_until*, rows are counted as well.
+
+    Raises psycopg2.Error.
+    """
     if not lint.on:
         return picture, {"tables": [], "cleared": [], "prechecks": [], "lint": {"engine": "none", "profile": lint.profile}}
     catalog = _alembic_catalog.read(connection, [one.sql for one in picture.pending])
@@ -130,7 +135,7 @@ def judge(connection: PostgresConnection, picture: Picture, lint: Lint, *, prech
     width = Watch(connection).version_width(picture.version_relation) if upgrade else None
     connection.rollback()
     judged, cleared = _alembic_lint.read_chain(picture.plus(_alembic_lint.too_narrow(picture, width)), lint, catalog)
-    counted = _alembic_prechecks.run(connection, _alembic_prechecks.derive(judged, catalog), catalog) if prechecks else []
+    counted = [] if count_until is None else _alembic_prechecks.run(connection, _alembic_prechecks.derive(judged, catalog), catalog, until=count_until)
     found = [one for one in (each.as_finding() for each in counted) if one]
     facts = {
         "tables": catalog.as_result(),
@@ -173,8 +178,12 @@ def information(params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     with contextlib.ExitStack() as stack:
         # A wrong password or a server that is away is said here, in words of the shared kind.
         connection = stack.enter_context(
-            _postgres.connect(
-                project.settings, application_name=APPLICATION_NAME, lock_timeout=READING["lock_timeout"], statement_timeout=READING["statement_timeout"]
+            session_of_our_own(
+                project.settings,
+                application_name=APPLICATION_NAME,
+                autocommit=False,
+                lock_timeout=READING["lock_timeout"],
+                statement_timeout=READING["statement_timeout"],
             )
         )
         child = stack.enter_context(Child.start(project))
@@ -184,7 +193,8 @@ def information(params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         except TimeoutError:
             raise deadline_passed(params["deadline"], "the migrations were read") from None
         # What lies between two releases is compared, not applied.
-        picture, facts = judge(connection, picture, lint, prechecks=params["prechecks"] and params["from_revision"] is None)
+        counts = params["prechecks"] and params["from_revision"] is None
+        picture, facts = judge(connection, picture, lint, count_until=until if counts else None)
         picture, rehearsal = _rehearsed(connection, project, picture, params, until=until)
         watch = Watch(connection)
         watch.look_for_old(OLD_TRANSACTION)

@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import typing as t
 
 from ._alembic_sql import NAME, plain, statements
+
+with contextlib.suppress(ImportError):  # _postgres.connect says so
+    import psycopg2
 
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as PostgresConnection
@@ -17,16 +21,20 @@ if t.TYPE_CHECKING:
 _NAMED = re.compile(
     rf"\b(?:TABLE|ONLY|EXISTS|ON|INTO|UPDATE|FROM|JOIN|INDEX|REFERENCES|VIEW|CONCURRENTLY|PARTITION|INHERIT|CLUSTER|LOCK|TRUNCATE|FULL\)?) ({NAME})"
 )
+_MEASURED = "coalesce((SELECT sum(pg_table_size(p.relid)) FROM pg_partition_tree(c.oid) p), pg_table_size(c.oid))::bigint"
+# Measuring waits for whoever holds ACCESS EXCLUSIVE; what the last ANALYZE or VACUUM noted does not.
+_NOTED = """(WITH RECURSIVE tree(oid) AS (SELECT c.oid UNION SELECT h.inhrelid FROM pg_inherits h JOIN tree ON h.inhparent = tree.oid)
+  SELECT nullif(sum(greatest(p.relpages, 0)), 0) * current_setting('block_size')::bigint FROM tree JOIN pg_class p ON p.oid = tree.oid)::bigint"""
 _RELATIONS = """
 SELECT w.name, n.nspname::text, c.relname::text, c.relkind::text, c.oid::bigint, greatest(c.reltuples, 0)::bigint,
-  coalesce((SELECT sum(pg_table_size(p.relid)) FROM pg_partition_tree(c.oid) p), pg_table_size(c.oid))::bigint,
+  {size},
   (SELECT i.indrelid::bigint FROM pg_index i WHERE i.indexrelid = c.oid)
 FROM unnest(%(names)s::text[], %(quoted)s::text[]) AS w(name, quoted)
 JOIN pg_class c ON c.oid = to_regclass(w.quoted) JOIN pg_namespace n ON n.oid = c.relnamespace
 """
 _TABLES_OF = """
 SELECT DISTINCT n.nspname || '.' || c.relname, n.nspname::text, c.relname::text, c.relkind::text, c.oid::bigint, greatest(c.reltuples, 0)::bigint,
-  coalesce((SELECT sum(pg_table_size(p.relid)) FROM pg_partition_tree(c.oid) p), pg_table_size(c.oid))::bigint, NULL::bigint
+  {size}, NULL::bigint
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ANY(%(oids)s::oid[])
 """
 _COLUMNS = """
@@ -55,11 +63,14 @@ class Column:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table or materialized view: its *size* in bytes (partitions and TOAST included, indexes not) and the *rows* that the statistics say."""
+    """A table or materialized view: its *size* in bytes (partitions and TOAST included, indexes not) and the *rows* that the statistics say.
+
+    Where somebody has locked it, the size is that of the statistics, or None.
+    """
 
     schema: str
     name: str
-    size: int
+    size: int | None
     rows: int
     columns: t.Mapping[str, Column]
     primary_key: tuple[str, ...] = ()
@@ -73,7 +84,7 @@ class Catalog:
     utc: bool
 
     def size_of(self, table: str) -> int | None:
-        """Bytes of a table, 0 where there is none yet; None where no table is named."""
+        """Bytes of a table, 0 where there is none yet; None where no table is named or its size is not known."""
         if not table:
             return None
         found = self.tables.get(table)
@@ -90,7 +101,7 @@ class Catalog:
         found: dict[str, Table] = {}
         for one in tables:
             schema, _dot, name = one["table"].partition(".")
-            table = Table(schema, name, one["bytes"], one["rows"], {})
+            table = Table(schema, name, None if one["bytes"] < 0 else one["bytes"], one["rows"], {})
             found[one["table"]] = table
             found.setdefault(name, table)
         return cls(found, utc=False)
@@ -98,7 +109,8 @@ class Catalog:
     def as_result(self) -> list[dict[str, t.Any]]:
         """The tables that are named, the largest first."""
         found = {(table.schema, table.name): table for table in self.tables.values()}.values()
-        return [{"table": f"{one.schema}.{one.name}", "bytes": one.size, "rows": one.rows} for one in sorted(found, key=lambda one: -one.size)]
+        sized = [{"table": f"{one.schema}.{one.name}", "bytes": -1 if one.size is None else one.size, "rows": one.rows} for one in found]
+        return sorted(sized, key=lambda one: -one["bytes"])
 
 
 def names(sql: str) -> set[str]:
@@ -109,15 +121,23 @@ def names(sql: str) -> set[str]:
 
 def read(connection: PostgresConnection, texts: t.Iterable[str]) -> Catalog:
     """What the database knows of the tables that *texts* (SQL) name. Raises psycopg2.Error."""
+    try:
+        return _read(connection, texts, _MEASURED)
+    except psycopg2.errors.LockNotAvailable:
+        connection.rollback()
+        return _read(connection, texts, _NOTED)
+
+
+def _read(connection: PostgresConnection, texts: t.Iterable[str], size: str) -> Catalog:
     wanted = sorted({name for text in texts for name in names(text)})
     quoted = [".".join('"' + part.replace('"', '""') + '"' for part in name.split(".")) for name in wanted]
     with connection.cursor() as cursor:
         cursor.execute("SHOW timezone")
         zone = cursor.fetchone()
-        cursor.execute(_RELATIONS, {"names": wanted, "quoted": quoted})
+        cursor.execute(_RELATIONS.format(size=size), {"names": wanted, "quoted": quoted})
         relations = cursor.fetchall()
         of_indexes = {row[7] for row in relations if row[7] is not None}
-        cursor.execute(_TABLES_OF, {"oids": sorted(of_indexes)})
+        cursor.execute(_TABLES_OF.format(size=size), {"oids": sorted(of_indexes)})
         behind = cursor.fetchall()
         oids = sorted({row[4] for row in [*relations, *behind]})
         cursor.execute(_COLUMNS, {"oids": oids})

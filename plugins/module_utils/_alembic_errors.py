@@ -13,6 +13,8 @@ from ._errors import LastroError, Text
 if t.TYPE_CHECKING:
     from ._alembic_child import Message, Project
 
+TRACEBACK = 3
+"""Ansible's verbosity from which on the traceback of the application's code is shown."""
 _REMEDIES = {
     "alembic_missing": Text(
         en="Install alembic and sqlalchemy in the release's virtual environment, or name the application's own interpreter in python.",
@@ -105,6 +107,11 @@ def child_error(message: Message, project: Project) -> LastroError:
         revision=revision,
         traceback_tail=message["traceback_tail"],
     )
+
+
+def as_result(error: LastroError, verbosity: int) -> dict[str, t.Any]:
+    """The failure as a return value; the traceback is for whoever asks for it with C(-vvv)."""
+    return {name: value for name, value in error.as_result().items() if name != "traceback_tail" or verbosity >= TRACEBACK}
 
 
 def interpreter_missing(python: str, error: OSError) -> LastroError:
@@ -269,6 +276,18 @@ def unfit(code: str, where: str) -> LastroError:
     return LastroError(sentence.format(where=where), remedy=remedy, code=code)
 
 
+def session_failed(where: str, reason: str) -> LastroError:
+    """PostgreSQL refused a question of ours, or went away while it was asked."""
+    return LastroError(
+        f"PostgreSQL at {where} did not answer a question about its tables: {reason}",
+        remedy=Text(
+            en="See that the server runs and that the role may read the catalog and the tables, then run again.",
+            pt_BR="Verifique se o servidor está no ar e se o papel pode ler o catálogo e as tabelas, e execute de novo.",
+        ),
+        code="session",
+    )
+
+
 def denied(findings: t.Sequence[str], facts: t.Mapping[str, t.Any]) -> LastroError:
     """Findings that C(lint.deny) refuses; *facts* is everything that was found."""
     return LastroError(
@@ -306,6 +325,7 @@ def not_there(expected: t.Sequence[str], after: t.Sequence[str]) -> LastroError:
 
 
 __all__ = (
+    "as_result",
     "bad_option",
     "child_error",
     "data_loss",
@@ -320,6 +340,7 @@ __all__ = (
     "not_there",
     "nothing_at",
     "old_transactions",
+    "session_failed",
     "several_heads",
     "unfit",
 )

@@ -16,13 +16,13 @@ import typing as t
 
 from . import _alembic_errors as errors
 from . import _alembic_rules as rules
-from . import _postgres, _progress
+from . import _progress
 from ._alembic import OLD_TRANSACTION, Direction, inspect, judge, models, project_argument_spec
 from ._alembic_child import Child, Project
 from ._alembic_hazards import finding
 from ._alembic_lint import Lint, refuse_denied
 from ._alembic_picture import Pending, Picture
-from ._alembic_watch import APPLICATION_NAME, Watch, refuse_unfit
+from ._alembic_watch import APPLICATION_NAME, Watch, refuse_unfit, session_of_our_own
 from ._argspec import ArgumentSpec
 from ._errors import LastroError
 
@@ -274,7 +274,7 @@ def run_module(params: t.Mapping[str, t.Any], *, check_mode: bool) -> dict[str, 
     until = time.monotonic() + limits.deadline
     with contextlib.ExitStack() as stack:
         session = stack.enter_context(
-            _postgres.connect(project.settings, application_name=APPLICATION_NAME, autocommit=True, statement_timeout="10s", lock_timeout="5s")
+            session_of_our_own(project.settings, application_name=APPLICATION_NAME, autocommit=True, statement_timeout="10s", lock_timeout="2s")
         )
         refuse_unfit(session, project.settings)
         watch = Watch(session)
@@ -285,7 +285,7 @@ def run_module(params: t.Mapping[str, t.Any], *, check_mode: bool) -> dict[str, 
         except TimeoutError:
             raise errors.deadline_passed(limits.deadline, "the migrations were read") from None
         picture = picture.plus(finding(one, "named-contracting", one) for one in params["contracting"])
-        picture, _facts = judge(session, picture, lint, prechecks=False, upgrade=direction == "upgrade")
+        picture, _facts = judge(session, picture, lint, upgrade=direction == "upgrade")
         steps = plan(picture, direction=direction, revision=params["revision"], phase=params["phase"])
         lost = losses(steps, watch, version_table=picture.version_table) if direction == "downgrade" else []
         if lost and not params["accept_loss"]:

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import time
 import typing as t
 
 from . import _postgres
-from ._alembic_errors import unfit
+from ._alembic_errors import session_failed, unfit
 from ._alembic_rules import Loss
 from ._alembic_sql import statements
 
@@ -59,6 +60,8 @@ AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid 
 ORDER BY 1
 """
 GONE_SECONDS = 5.0
+PROBES = 4
+"""How often a client of a pooler is asked which process serves it: one that takes turns shows another by then."""
 _LEFTOVER = re.compile(r"_cc(?:new|old)\d*\Z")
 NEW_WIDTH = 32
 """Alembic makes the version table with VARCHAR(32)."""
@@ -101,25 +104,51 @@ def _quoted(name: str) -> str:
     return ".".join('"' + part.replace('"', '""').replace("%", "%%") + '"' for part in (schema, bare))
 
 
-def refuse_unfit(connection: PostgresConnection, settings: _postgres.ConnectionSettings) -> None:
-    """Raises LastroError where no migration can work: a standby, a database that is read-only, a pooler that pools transactions."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_backend_pid(), pg_is_in_recovery(), current_setting('transaction_read_only')")
-        ((pid, standby, read_only),) = cursor.fetchall()
-        if standby:
-            raise unfit("standby", str(settings))
-        if read_only == "on":
-            raise unfit("read_only", str(settings))
+@contextlib.contextmanager
+def session_of_our_own(settings: _postgres.ConnectionSettings, *, application_name: str, autocommit: bool, **session: str) -> t.Iterator[PostgresConnection]:
+    """As C(_postgres.connect). Raises LastroError for a pooler in transaction mode, and for what PostgreSQL refuses in the session later.
+
+    The pooler is seen before anything is set: it would stay set for whoever comes next.
+    """
+    with _postgres.untouched(settings, application_name=application_name) as connection:
         # A pooler gives its clients another key for cancelling than the server's process has.
-        if pid == connection.info.backend_pid:
-            return
-        with _postgres.connect(settings, application_name=APPLICATION_NAME) as other, other.cursor() as second:
-            second.execute("SELECT pg_backend_pid()")
-            ((theirs,),) = second.fetchall()
+        if _processes(connection, 1) != {connection.info.backend_pid}:
+            refuse_shared(connection, settings)
+        _postgres.give(connection, autocommit=autocommit, **session)
+        try:
+            yield connection
+        except psycopg2.Error as error:
+            raise session_failed(str(settings), _postgres.redact(str(error).strip().partition("\n")[0], settings)) from error
+
+
+def refuse_shared(connection: PostgresConnection, settings: _postgres.ConnectionSettings) -> None:
+    """Raises LastroError where the pooler in between gives one server process to several clients, or several to one."""
+    mine = _processes(connection, PROBES)
+    with _postgres.untouched(settings, application_name=APPLICATION_NAME) as other:
+        theirs = _processes(other, PROBES)
+    mine |= _processes(connection, PROBES)
+    if len(mine) > 1 or mine & theirs:
+        raise unfit("pooler", str(settings))
+
+
+def _processes(connection: PostgresConnection, times: int) -> set[int]:
+    found: set[int] = set()
+    with connection.cursor() as cursor:
+        for _each in range(times):
             cursor.execute("SELECT pg_backend_pid()")
-            ((again,),) = cursor.fetchall()
-            if theirs == pid or again != pid:
-                raise unfit("pooler", str(settings))
+            found.update(int(pid) for (pid,) in cursor.fetchall())
+    return found
+
+
+def refuse_unfit(connection: PostgresConnection, settings: _postgres.ConnectionSettings) -> None:
+    """Raises LastroError where no migration can work: a standby, a database that is read-only."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_is_in_recovery(), current_setting('transaction_read_only')")
+        ((standby, read_only),) = cursor.fetchall()
+    if standby:
+        raise unfit("standby", str(settings))
+    if read_only == "on":
+        raise unfit("read_only", str(settings))
 
 
 class Watch:
@@ -230,4 +259,4 @@ class Watch:
             return []
 
 
-__all__ = ("APPLICATION_NAME", "Blocker", "Watch", "refuse_unfit", "without_literals")
+__all__ = ("APPLICATION_NAME", "Blocker", "Watch", "refuse_unfit", "session_of_our_own", "without_literals")

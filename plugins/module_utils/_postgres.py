@@ -256,21 +256,33 @@ def connect(settings: ConnectionSettings, *, application_name: str, autocommit: 
     settings, for example ``lock_timeout="2s"``; role defaults for the statement and idle timeouts are switched off unless
     given, since they would end our long snapshots. Raises LastroError when the server cannot be reached.
     """
+    with untouched(settings, application_name=application_name) as connection:
+        give(connection, autocommit=autocommit, **session)
+        yield connection
+
+
+@contextlib.contextmanager
+def untouched(settings: ConnectionSettings, *, application_name: str) -> t.Iterator[PostgresConnection]:
+    """An open connection in autocommit, in whose session nothing was set yet; as C(connect) otherwise."""
     require_psycopg2()
-    values = {"statement_timeout": "0", "idle_in_transaction_session_timeout": "0", **session}
     try:
         connection = psycopg2.connect(**{"connect_timeout": CONNECT_TIMEOUT, **settings.keywords(), "application_name": application_name})
     except (psycopg2.OperationalError, psycopg2.ProgrammingError) as error:
         raise unreachable(settings, error) from None
     try:
         connection.autocommit = True
-        with connection.cursor() as cursor:
-            each = ", ".join(["set_config(%s, %s, false)"] * len(values))
-            cursor.execute(f"SELECT {each}", [part for pair in values.items() for part in pair])
-        connection.autocommit = autocommit
         yield connection
     finally:
         connection.close()
+
+
+def give(connection: PostgresConnection, *, autocommit: bool, **session: str) -> None:
+    """Set in the session of C(untouched) what C(connect) sets."""
+    values = {"statement_timeout": "0", "idle_in_transaction_session_timeout": "0", **session}
+    with connection.cursor() as cursor:
+        each = ", ".join(["set_config(%s, %s, false)"] * len(values))
+        cursor.execute(f"SELECT {each}", [part for pair in values.items() for part in pair])
+    connection.autocommit = autocommit
 
 
 def unreachable(settings: ConnectionSettings, error: Exception) -> LastroError:

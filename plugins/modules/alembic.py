@@ -271,11 +271,12 @@ revision:
   type: str
 traceback_tail:
   description: The last lines of the traceback under the application's interpreter, without secrets.
-  returned: failure in the application's code
+  returned: failure in the application's code, with C(-vvv)
   type: list
   elements: str
 """
 
+from ansible_collections.lastro.deploy.plugins.module_utils._alembic_errors import as_result
 from ansible_collections.lastro.deploy.plugins.module_utils._alembic_migrate import argument_spec, run_module
 from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
 from ansible_collections.lastro.deploy.plugins.module_utils._postgres import register_secrets, settings_from_params
@@ -288,7 +289,7 @@ def main() -> None:
         register_secrets(module, settings_from_params(module.params))
         result = run_module(module.params, check_mode=module.check_mode)
     except LastroError as error:
-        module.fail_json(**error.as_result())
+        module.fail_json(**as_result(error, module._verbosity))
     for index in result["invalid_indexes"]:
         module.warn(f"The index {index['index']} on {index['table']} is invalid: no query uses it.")
     module.exit_json(**result)

@@ -17,6 +17,7 @@ description:
     type that PostgreSQL makes without touching a row is none. What cannot be read (a DO block, a revision that needs a database to be rendered)
     counts as breaking.
   - Asks the database, read-only and with a timeout, whether the rows that are there let the pending revisions succeed.
+  - A pooler in transaction mode is refused before anything is set in its sessions, since it would stay set for other clients.
 extends_documentation_fragment:
   - lastro.deploy.attributes.info
   - lastro.deploy.postgres
@@ -38,7 +39,7 @@ options:
     description:
       - Count what would make a pending revision fail. NULLs before SET NOT NULL, duplicates before a unique index, orphans before a foreign key, rows that
         violate a CHECK, values that would not cast.
-      - Each in a read-only transaction of at most 20 seconds. Not done with O(from_revision).
+      - Each in a read-only transaction, each statement at most 20 seconds, and none past O(deadline). Not done with O(from_revision).
     type: bool
     default: true
   rehearsal_url:
@@ -282,7 +283,7 @@ tables:
       returned: always
       type: str
     bytes:
-      description: Size with partitions and TOAST, without indexes.
+      description: Size with partitions and TOAST, without indexes. Of a table that somebody has locked what the statistics say, or -1.
       returned: always
       type: int
     rows:
@@ -415,12 +416,13 @@ code:
   type: str
 traceback_tail:
   description: The last lines of the traceback under the application's interpreter, without secrets.
-  returned: failure in the application's code
+  returned: failure in the application's code, with C(-vvv)
   type: list
   elements: str
 """
 
 from ansible_collections.lastro.deploy.plugins.module_utils._alembic import info_argument_spec, information
+from ansible_collections.lastro.deploy.plugins.module_utils._alembic_errors import as_result
 from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
 from ansible_collections.lastro.deploy.plugins.module_utils._postgres import register_secrets, settings_from_params
 
@@ -432,7 +434,7 @@ def main() -> None:
         register_secrets(module, settings_from_params(module.params))
         result = information(module.params)
     except LastroError as error:
-        module.fail_json(**error.as_result())
+        module.fail_json(**as_result(error, module._verbosity))
     module.exit_json(changed=False, **result)
 
 

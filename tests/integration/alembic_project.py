@@ -114,9 +114,11 @@ class Modules:
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys
+        self.verbosity = 0
 
     def _call(self, main: t.Callable[[], None], options: dict[str, t.Any], *, check: bool, fails: bool) -> dict[str, t.Any]:
-        with patch_module_args({**options, "_ansible_check_mode": check, "_ansible_diff": True}), pytest.raises(SystemExit):
+        switches = {"_ansible_check_mode": check, "_ansible_diff": True, "_ansible_verbosity": self.verbosity}
+        with patch_module_args({**options, **switches}), pytest.raises(SystemExit):
             main()
         result: dict[str, t.Any] = json.loads(self._capsys.readouterr().out)
         assert bool(result.get("failed")) == fails, result

@@ -154,6 +154,8 @@ def test_environment_file_with_percent_signs_and_no_secret_anywhere(modules: Mod
     result = modules.alembic(app, revision="r2", **options)
     assert result["after"] == ["r2"]
     env.write_text("import os\nraise ValueError(os.environ['DATABASE_URL'] + os.environ['DATABASE_URL'].replace('%', '%%') + os.environ['API_TOKEN'])\n")
+    assert "traceback_tail" not in modules.info(app, fails=True, **options)
+    modules.verbosity = 3
     broken = modules.info(app, fails=True, **options)
     text = json.dumps(broken)
     assert broken["code"] == "env"

@@ -56,6 +56,7 @@ SPOILED: dict[str, tuple[t.Callable[[App], dict[str, t.Any]], str, str]] = {
     ),
     "syntax error in a revision": (lambda app: written(app, "migrations/versions/bad.py", "def x(:\n"), "revision_files", "bad.py: SyntaxError"),
     "unknown revision": (lambda app: {"revision": "nope"}, "revision", "nope"),
+    "no such branch label": (lambda app: {"revision": "nobody@head"}, "revision", "nobody"),
     "relative revision": (lambda app: {"revision": "+1"}, "option", "relative"),
     "interpreter missing": (lambda app: {"python": "/nonexistent/python"}, "python", "/nonexistent/python"),
     "interpreter that is none": (lambda app: {"python": "/bin/true"}, "ended", "/bin/true"),
@@ -63,6 +64,11 @@ SPOILED: dict[str, tuple[t.Callable[[App], dict[str, t.Any]], str, str]] = {
     "wrong password": (lambda app: {"database_url": app.url.replace("@", "x@")}, "", "password authentication failed"),
     "unreachable database": (lambda app: {"database_url": "postgresql://u:hunter2@127.0.0.1:1/x"}, "", "cannot be reached"),
 }
+
+
+def one_message(result: dict[str, t.Any]) -> bool:
+    """Whether it is one message with a remedy in both languages, and no traceback that nobody asked for."""
+    return result["remedy"]["en"] in result["msg"] and bool(result["remedy"]["pt_BR"]) and "traceback_tail" not in result
 
 
 @pytest.mark.parametrize("what", list(SPOILED))
@@ -73,13 +79,24 @@ def test_bad_input_is_one_message_with_its_remedy(modules: Modules, app: App, wh
     for call in (modules.info, modules.alembic):
         result = call(app, fails=True, **options)
         assert (result.get("code", ""), words in result["msg"]) == (code, True), result["msg"]
-        assert result["remedy"]["en"] in result["msg"]
-        assert result["remedy"]["pt_BR"]
-        assert len(result.get("traceback_tail", [])) <= 5
+        assert one_message(result)
         secret = str(options.get("database_url", app.url)).split(":")[2].split("@")[0]
-        assert secret not in json.dumps({name: value for name, value in result.items() if name != "invocation"})
+        modules.verbosity = 3
+        aloud = call(app, fails=True, **options)
+        modules.verbosity = 0
+        assert len(aloud.get("traceback_tail", [])) <= 5
+        for answer in (result, aloud):
+            assert secret not in json.dumps({name: value for name, value in answer.items() if name != "invocation"})
     assert app.rows("SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace") == [(0,)]
     assert app.files() == before
+
+
+def test_two_heads(modules: Modules, app: App) -> None:
+    app.revision("other", "r7", "pass", "pass")
+    assert modules.info(app)["heads"] == ["other", "r8"]
+    result = modules.alembic(app, fails=True)
+    assert (result["code"], result["heads"], one_message(result)) == ("multiple_heads", ["other", "r8"], True)
+    assert app.rows("SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace") == [(0,)]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psycopg2
 import pytest
+from ansible_collections.lastro.deploy.plugins.module_utils import _alembic_catalog
 
 from .alembic_project import CHAIN, App, Modules, finished, names, running, sessions, until
 
@@ -72,6 +73,29 @@ def test_a_blocker_is_waited_for_then_named(modules: Modules, app: App) -> None:
     assert (result["after"], names(result["applied"])) == (["r8"], [f"r{n}" for n in range(3, 9)])
     assert result["retried"] >= 2
     assert [one["application"] for one in result["blockers"]] == ["psql of ana"]
+
+
+def test_what_is_locked_is_looked_at_all_the_same(modules: Modules, app: App) -> None:
+    modules.alembic(app, revision="r2")
+    with contextlib.closing(psycopg2.connect(app.url, application_name="psql of ana")) as holder, holder.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(hashtext('alembic'), hashtext('alembic_version'))")
+        cursor.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
+        assert names(modules.alembic(app, check=True)["planned"]) == [f"r{n}" for n in range(3, 9)]
+        info = modules.info(app)
+        assert {one["table"]: one["bytes"] for one in info["tables"]}["public.users"] == -1
+        assert names(info["pending"]) == [f"r{n}" for n in range(3, 9)]
+
+
+def test_a_server_that_dies_while_it_is_asked_is_one_message(modules: Modules, app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(connection: psycopg2.extensions.connection, _texts: object) -> None:
+        with contextlib.closing(psycopg2.connect(app.url)) as other, other, other.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s)", (connection.info.backend_pid,))
+        connection.cursor().execute("SELECT 1")
+
+    monkeypatch.setattr(_alembic_catalog, "read", broken)
+    for call in (modules.alembic, modules.info):
+        result = call(app, fails=True)
+        assert (result["code"], result["remedy"]["en"] in result["msg"]) == ("session", True)
 
 
 SLEEPING = {**dict(list(CHAIN.items())[:3]), "slow": ("op.execute('CREATE TABLE half (id int)'); op.execute('SELECT pg_sleep(60)')", "op.drop_table('half')")}
