@@ -47,6 +47,11 @@ options:
     type: list
     elements: str
     default: []
+  between:
+    description: The revisions between that release and the database; a rehearsal in this run may have seen more of them than was read.
+    type: list
+    elements: str
+    default: []
   scope:
     description: The scope that a human asks for instead.
     type: str
@@ -75,13 +80,14 @@ def decide(
     reversible: bool,
     reached: list[str] | None = None,
     scope: str = "",
+    between: list[str] | None = None,
 ) -> dict[str, t.Any]:
     """The decision with its facts, as plain data. Raises AnsibleFilterError for a scope that there is not."""
     if scope and scope not in _decide.SCOPES:
         raise AnsibleFilterError(f"deploy_rollback_scope is {scope!r}: choose one of {', '.join(_decide.SCOPES)}.")
     phases = {**dict.fromkeys(reached or [], "started"), **run["phases"]}
     state = _journal.RunState(phases=phases, evidence=run["evidence"])
-    facts = _decide.facts_of([state], compatible=compatible, reversible=reversible, migrated=migrated, target=target, serving=serving)
+    facts = _decide.facts_of([state], compatible=compatible, reversible=reversible, migrated=migrated, target=target, serving=serving, between=between or ())
     decision = _decide.decide(facts)
     if scope:
         decision = _decide.Decision(scope, _decide.ASKED, decision.decrypt)

@@ -99,6 +99,23 @@ def rollback_target(ledger: t.Mapping[str, t.Any], standalone: bool = False) -> 
     return dict(max(others, key=lambda release: release["verified"], default={}))
 
 
+def rehearsed(staged: t.Mapping[str, t.Any], seen: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """*staged*, what phase stage has read of the pending revisions, with what the module alembic_info has *seen* of them on a copy.
+
+    A revision that breaks running code in one of both does, and one that has no way back in one of both has none.
+    """
+    copies = {one["revision"]: one for one in seen["pending"]}
+
+    def both(one: dict[str, t.Any]) -> dict[str, t.Any]:
+        two = (one, copies.get(one["revision"], one))
+        found = {name: list(dict.fromkeys(rule for each in two for rule in each[name])) for name in ("breaking_findings", "blocking_findings")}
+        kind = "contract" if any(each["kind"] == "contract" for each in two) else one["kind"]
+        return {**one, **found, "kind": kind, "reversible": all(each["reversible"] for each in two)}
+
+    needs = bool(staged["needs_maintenance"] or seen["needs_maintenance"])
+    return {**staged, "pending": [both(one) for one in staged["pending"]], "needs_maintenance": needs}
+
+
 def serving(hosts: t.Sequence[str], host_variables: t.Mapping[str, t.Any]) -> list[str]:
     """The releases that run on the hosts; one that could not be looked at may run any, so that it counts as C(unknown)."""
     found: dict[str, None] = {}
@@ -128,6 +145,7 @@ class FilterModule:
             health_checks,
             judge_log_errors,
             pick,
+            rehearsed,
             rollback_target,
             serving,
             token_evidence,

@@ -62,6 +62,7 @@ def info_argument_spec() -> ArgumentSpec:
             "from_revision": {"type": "list", "elements": "str"},
             "prechecks": {"type": "bool", "default": True},
             "rehearsal_url": {"type": "str", "no_log": True},
+            "bin_dir": {"type": "path"},
             "deadline": {"type": "float", "default": 120.0},
         }
     )
@@ -160,7 +161,9 @@ def _rehearsed(
     if not params["rehearsal_url"] or params["from_revision"] is not None or not picture.pending:
         return picture, {}
     try:
-        result = _alembic_rehearsal.rehearse(connection, project, picture, url=params["rehearsal_url"], revision=params["revision"], until=until)
+        result = _alembic_rehearsal.rehearse(
+            connection, project, picture, url=params["rehearsal_url"], revision=params["revision"], until=until, bin_dir=params["bin_dir"]
+        )
     except TimeoutError:
         raise deadline_passed(params["deadline"], "the rehearsal ran") from None
     finally:

@@ -11,7 +11,7 @@ import shutil
 import typing as t
 
 from . import _postgres
-from ._backup_programs import find_client, running
+from ._backup_programs import Client, find_client, running
 from ._errors import LastroError, Text
 
 try:
@@ -67,19 +67,38 @@ def _cannot(message: str) -> LastroError:
     )
 
 
+def left_over(server: ConnectionSettings, *, drop: bool) -> list[str]:
+    """The copies that killed rehearsals of this role left on *server*, dropped where that is asked for. Raises LastroError."""
+    with _postgres.connect(server, application_name=APPLICATION_NAME, autocommit=True) as admin:
+        try:
+            return _left_over(admin, drop=drop)
+        except psycopg2.Error as error:
+            raise _cannot(str(error).splitlines()[0]) from None
+
+
+def _left_over(admin: PostgresConnection, *, drop: bool) -> list[str]:
+    with admin.cursor() as cursor:
+        cursor.execute(_LEFT_OVER, (PREFIX,))
+        found = [str(name) for (name,) in cursor.fetchall()]
+    for name in found if drop else ():
+        _drop(admin, name)
+    return found
+
+
 @contextlib.contextmanager
-def throw_away(source: PostgresConnection, source_settings: ConnectionSettings, server: ConnectionSettings, version: t.Sequence[str]) -> t.Iterator[Copy]:
+def throw_away(
+    source: PostgresConnection, source_settings: ConnectionSettings, server: ConnectionSettings, version: t.Sequence[str], *, bin_dir: str | None = None
+) -> t.Iterator[Copy]:
     """A copy of *source* on *server*, in a database of its own that is dropped at the end. What a killed rehearsal left there is dropped first.
 
-    Up to WITH_ROWS it has all rows, above only the schema and the version table *version* (schema, name). Raises LastroError.
+    *bin_dir* is where pg_dump and pg_restore are, else they are looked for. Up to WITH_ROWS the copy has all rows, above only the schema and the version
+    table *version* (schema, name). Raises LastroError.
     """
     with _postgres.connect(server, application_name=APPLICATION_NAME, autocommit=True) as admin:
         name = PREFIX + secrets.token_hex(6)
         try:
+            _left_over(admin, drop=True)
             with admin.cursor() as cursor:
-                cursor.execute(_LEFT_OVER, (PREFIX,))
-                for (left,) in cursor.fetchall():
-                    _drop(admin, left)
                 cursor.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
         except psycopg2.Error as error:
             raise _cannot(str(error).splitlines()[0]) from None
@@ -89,7 +108,7 @@ def throw_away(source: PostgresConnection, source_settings: ConnectionSettings, 
                 rows = cursor.fetchall()[0][0] <= WITH_ROWS
             copy = Copy(server.with_database(name), rows=rows)
             version_of = max(source.server_version, admin.server_version) // 10000
-            _fill(source_settings, copy, str(version_of))
+            _fill(source_settings, copy, find_client(str(version_of), bin_dir))
             with _postgres.connect(copy.settings, application_name=APPLICATION_NAME, autocommit=True) as copy.connection:
                 if not rows:
                     _copy_version(source, copy.connection, version)
@@ -120,9 +139,8 @@ def _drop(admin: PostgresConnection, name: str) -> None:
         cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {}" + force).format(sql.Identifier(name)))
 
 
-def _fill(source: ConnectionSettings, copy: Copy, server_version: str) -> None:
+def _fill(source: ConnectionSettings, copy: Copy, client: Client) -> None:
     """pg_dump into pg_restore, without owners and grants: the other server need not have these roles."""
-    client = find_client(server_version)
     dump = [client.program("pg_dump"), "--format=custom", "--no-owner", "--no-acl", "--no-password", *([] if copy.rows else ["--schema-only"])]
     restore = [client.program("pg_restore"), "--no-owner", "--no-acl", "--exit-on-error", "--no-password", f"--dbname={copy.settings.database}"]
     with contextlib.ExitStack() as stack:
@@ -148,4 +166,4 @@ def _copy_version(source: PostgresConnection, target: PostgresConnection, versio
             other.execute(sql.SQL("INSERT INTO {} (version_num) VALUES (%s)").format(table), row)
 
 
-__all__ = ("PREFIX", "Copy", "throw_away")
+__all__ = ("PREFIX", "Copy", "left_over", "throw_away")

@@ -120,12 +120,17 @@ def facts_of(
     migrated: bool,
     target: str,
     serving: t.Collection[str],
+    between: t.Collection[str] = (),
 ) -> Facts:
     """Facts for ``decide`` from the failed run and the unfinished ones before it.
 
     *migrated*: the database's revisions differ from those of *target*, the last good release; *compatible* and
-    *reversible* speak of the revisions between the two; *serving* are the releases that answered just now.
+    *reversible* say what was read of the revisions *between* the two, which a rehearsal may have seen otherwise; *serving* are the releases that
+    answered just now.
     """
+    rehearsals = [state.evidence.get("rehearse", {}) for state in states]
+    compatible = compatible and not any(set(between) & set(one.get("breaking", ())) for one in rehearsals)
+    reversible = reversible and not any(set(between) & set(one.get("irreversible", ())) for one in rehearsals)
     entered = {phase for state in states for phase in state.phases}
     protected = any(state.phases.get("protect", "skipped") != "skipped" for state in states)
     cleared = protected and any(_may_have_cleared(state) for state in states)

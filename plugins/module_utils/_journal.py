@@ -24,6 +24,7 @@ PHASES = (
     "preflight",
     "stage",
     "backup",
+    "rehearse",
     "maintenance_enter",
     "migrate",
     "protect",

@@ -26,6 +26,7 @@ _VERIFIED = {
 
 _SKIPPED = {
     "backup": Text("not needed", "dispensado"),
+    "rehearse": Text("no pending revision", "nenhuma revisão pendente"),
     "maintenance_enter": Text("not needed", "dispensada"),
     "maintenance_leave": Text("maintenance was not on", "a manutenção não estava ligada"),
     "migrate": Text("no pending revision", "nenhuma revisão pendente"),
@@ -152,8 +153,12 @@ def _backup(evidence: Evidence, language: str) -> str:
 
 def _rehearse(evidence: Evidence, language: str) -> str:
     applied = _names(evidence.get("applied")) or evidence.get("applied")
-    seconds = evidence.get("seconds")
-    return _joined(_revisions(_amount(applied), language), format_duration(seconds, language))
+    longest = max((float(one["seconds"]) for one in evidence.get("long_locks") or ()), default=0.0)
+    held = format_duration(longest, language)
+    locks = say(language, f"a lock held for {held}", f"um lock mantido por {held}") if longest else say(language, "no long lock", "nenhum lock longo")
+    one_way = _amount(evidence.get("irreversible"))
+    back = say(language, "not reversible", "não reversível") if one_way else say(language, "reversible", "reversível")
+    return _joined(_revisions(_amount(applied), language), format_duration(evidence.get("seconds"), language), locks, back)
 
 
 def _maintenance_enter(evidence: Evidence, language: str) -> str:

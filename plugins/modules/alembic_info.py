@@ -51,6 +51,9 @@ options:
         the schema. Name the server of production only where that may carry the load.
       - Shows what reading cannot, for example what a DO block does. Not done with O(from_revision).
     type: str
+  bin_dir:
+    description: The directory of C(pg_dump) and C(pg_restore) for O(rehearsal_url); without it they are looked for where packages put them, then in PATH.
+    type: path
   deadline:
     description: Seconds after which the reading, with the rehearsal, is given up.
     type: float

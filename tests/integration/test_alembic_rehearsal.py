@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import collections.abc
 import contextlib
-import os
 import shutil
 import tempfile
 import typing as t
@@ -14,7 +13,8 @@ from pathlib import Path
 import psycopg2
 import pytest
 from ansible_collections.lastro.deploy.plugins.module_utils import _alembic_copy
-from demo.postgres import Postgres, wheel_directory
+from ansible_collections.lastro.deploy.plugins.modules import rehearsal_copy
+from demo.postgres import Postgres, bin_directory
 
 from .alembic_project import CHAIN, App, Modules
 
@@ -22,8 +22,7 @@ DO = "op.execute(\"DO $$ BEGIN EXECUTE 'ALTER TABLE users {}'; END $$\")"
 
 
 @pytest.fixture
-def modules(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Modules:
-    monkeypatch.setenv("PATH", f"{wheel_directory() / 'bin'}:{os.environ['PATH']}")
+def modules(capsys: pytest.CaptureFixture[str]) -> Modules:
     return Modules(capsys)
 
 
@@ -43,6 +42,11 @@ def elsewhere() -> collections.abc.Iterator[Postgres]:
 @pytest.fixture
 def app(tmp_path: Path, database: str) -> App:
     return App.create(tmp_path / "release", database, dict(list(CHAIN.items())[:4]))
+
+
+def on(server: Postgres, url: str = "") -> dict[str, t.Any]:
+    """Where the copy is made, and with which programs."""
+    return {"rehearsal_url": url or server.url(), "bin_dir": str(bin_directory())}
 
 
 def everything(url: str) -> list[tuple[t.Any, ...]]:
@@ -65,7 +69,7 @@ def test_what_a_do_block_does_is_seen_on_the_copy(modules: Modules, app: App, el
     app.revision("plain", "remove", "op.add_column('users', sa.Column('more', sa.Text))", "op.drop_column('users', 'more')")
     app.revision("long", "plain", "op.execute('LOCK TABLE users'); op.execute('SELECT pg_sleep(1.2)')", "pass")
     before = world(app)
-    result = modules.info(app, rehearsal_url=elsewhere.url())
+    result = modules.info(app, **on(elsewhere))
     rehearsal = result["rehearsal"]
     assert (rehearsal["rows"], rehearsal["problem"]) == (True, "")
     assert [(one["revision"], one["table"]) for one in rehearsal["rewrites"]] == [("rewrite", "users")]
@@ -78,7 +82,7 @@ def test_what_a_do_block_does_is_seen_on_the_copy(modules: Modules, app: App, el
     assert ("remove", "rehearsal-removal", "contract", "users") in found
     assert "plain" not in [revision for revision, *_rest in found]
     (app.directory / "migrations" / "versions" / "long.py").unlink()
-    again = modules.info(app, rehearsal_url=elsewhere.url())
+    again = modules.info(app, **on(elsewhere))
     assert again["rehearsal"]["reverted"] == ["plain", "remove", "rewrite"]
     assert again["rehearsal"]["not_reverted"] == [
         {"revision": "remove", "what": "missing: column users.token text"},
@@ -91,18 +95,18 @@ def test_what_a_do_block_does_is_seen_on_the_copy(modules: Modules, app: App, el
 
 
 def test_from_nothing_and_a_revision_that_fails(modules: Modules, app: App, elsewhere: Postgres) -> None:
-    result = modules.info(app, rehearsal_url=elsewhere.url())
+    result = modules.info(app, **on(elsewhere))
     assert result["rehearsal"]["reverted"] == ["r4", "r3", "r2", "r1"]
     assert (result["rehearsal"]["not_reverted"], result["rehearsal"]["problem"]) == ([], "")
     assert [one for one in result["findings"] if one["engine"] == "rehearsal"] == []
     modules.alembic(app)
     app.rows("INSERT INTO users (id) VALUES (1)")
     app.revision("fails", "r4", DO.format("ALTER email SET NOT NULL"), "pass")
-    failing = modules.info(app, rehearsal_url=elsewhere.url())
+    failing = modules.info(app, **on(elsewhere))
     assert failing["rehearsal"]["failed_revision"] == "fails"
     assert "email" in failing["rehearsal"]["problem"]
     assert ("fails", "rehearsal-failed") in [(one["revision"], one["rule"]) for one in failing["findings"]]
-    refused = modules.info(app, rehearsal_url=elsewhere.url(), lint={"deny": ["rehearsal-failed"]}, fails=True)
+    refused = modules.info(app, **on(elsewhere), lint={"deny": ["rehearsal-failed"]}, fails=True)
     assert refused["code"] == "denied"
     assert everything(elsewhere.url()) == [("postgres",)]
 
@@ -112,16 +116,29 @@ def test_a_large_database_is_copied_without_rows(modules: Modules, app: App, els
     modules.alembic(app)
     app.rows("INSERT INTO users (id) VALUES (1)")
     app.revision("passes", "r4", "op.alter_column('users', 'email', nullable=False)", "op.alter_column('users', 'email', nullable=True)")
-    result = modules.info(app, rehearsal_url=elsewhere.url())
+    result = modules.info(app, **on(elsewhere))
     assert (result["rehearsal"]["rows"], result["rehearsal"]["problem"], result["rehearsal"]["reverted"]) == (False, "", ["passes"])
 
 
-def test_what_a_killed_rehearsal_left_is_dropped(modules: Modules, app: App, elsewhere: Postgres) -> None:
-    with contextlib.closing(psycopg2.connect(elsewhere.url())) as connection:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute("CREATE DATABASE lastro_rehearsal_0123456789ab")
-    assert modules.info(app, rehearsal_url=elsewhere.url())["rehearsal"]["problem"] == ""
+def test_what_a_killed_rehearsal_left_is_dropped(
+    modules: Modules, app: App, elsewhere: Postgres, call_module: collections.abc.Callable[..., dict[str, t.Any]]
+) -> None:
+    left = "lastro_rehearsal_0123456789ab"
+
+    def leave() -> None:
+        with contextlib.closing(psycopg2.connect(elsewhere.url())) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(f"CREATE DATABASE {left}")
+
+    leave()
+    assert call_module(rehearsal_copy, check=True, database_url=elsewhere.url())["dropped"] == [left]
+    assert (left,) in everything(elsewhere.url())
+    answers = [call_module(rehearsal_copy, database_url=elsewhere.url()) for _twice in range(2)]
+    assert [(one["changed"], one["dropped"]) for one in answers] == [(True, [left]), (False, [])]
+    assert everything(elsewhere.url()) == [("postgres",)]
+    leave()
+    assert modules.info(app, **on(elsewhere))["rehearsal"]["problem"] == ""
     assert everything(elsewhere.url()) == [("postgres",)]
 
 
@@ -129,7 +146,7 @@ def test_a_server_that_cannot_take_a_copy(modules: Modules, app: App, elsewhere:
     with contextlib.closing(psycopg2.connect(elsewhere.url())) as connection, connection, connection.cursor() as cursor:
         cursor.execute("CREATE ROLE small LOGIN PASSWORD 'a-password-that-is-long'")
     url = elsewhere.url(user="small", password="a-password-that-is-long")
-    refused = modules.info(app, rehearsal_url=url, fails=True)
+    refused = modules.info(app, **on(elsewhere, url), fails=True)
     assert (refused["code"], "CREATEDB" in refused["remedy"]["en"]) == ("rehearsal", True)
-    wrong = modules.info(app, rehearsal_url=url.replace("long@", "short@"), fails=True)
+    wrong = modules.info(app, **on(elsewhere, url.replace("long@", "short@")), fails=True)
     assert "a-password-that-is" not in wrong["msg"]

@@ -129,6 +129,15 @@ def test_facts_from_a_journal() -> None:
     assert facts(state(migrate="ok")).migration == "compatible"
     assert facts(state(migrate="ok"), compatible=False).migration == "reversible"
     assert facts(state(migrate="ok"), compatible=False, reversible=False).migration == "irreversible"
+    seen = RunState(evidence={"rehearse": {"breaking": ["a"], "irreversible": ["b"]}})
+    assert [
+        facts_of([seen], compatible=True, reversible=True, migrated=True, target="r1", serving=["r1"], between=list(names)).migration
+        for names in ("c", "ca", "ab")
+    ] == [
+        "compatible",
+        "reversible",
+        "irreversible",
+    ]
     assert facts(state(), serving=["r1", "r2"]).switched is True
     assert facts(state(), serving=["r1"]).switched is False
 

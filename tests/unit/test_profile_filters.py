@@ -25,6 +25,7 @@ def test_all_are_filters() -> None:
         "health_checks",
         "judge_log_errors",
         "pick",
+        "rehearsed",
         "rollback_target",
         "serving",
         "token_evidence",
@@ -84,6 +85,23 @@ def test_batches_become_the_serial_of_a_play() -> None:
     assert profile.batch_sizes({"app": ["a", "b"]}) == [1]
     assert profile.before_batch([["a"], ["b", "c"], ["d"]], "c") == ["a"]
     assert profile.before_batch([["a"], ["b", "c"], ["d"]], "d") == ["a", "b", "c"]
+
+
+def test_what_a_rehearsal_has_seen_counts() -> None:
+    def revision(name: str, **said: object) -> dict[str, t.Any]:
+        return {"revision": name, "kind": "expand", "reversible": True, "breaking_findings": [], "blocking_findings": [], **said}
+
+    staged = {"pending": [revision("a"), revision("b", kind="contract", breaking_findings=["rename"])], "needs_maintenance": False, "files": 3}
+    seen = {"pending": [revision("a", kind="contract", reversible=False, breaking_findings=["rehearsal-removal"]), revision("b")], "needs_maintenance": True}
+    assert profile.rehearsed(staged, seen) == {
+        "pending": [
+            revision("a", kind="contract", reversible=False, breaking_findings=["rehearsal-removal"]),
+            revision("b", kind="contract", breaking_findings=["rename"]),
+        ],
+        "needs_maintenance": True,
+        "files": 3,
+    }
+    assert profile.rehearsed(staged, {"pending": [], "needs_maintenance": False}) == staged
 
 
 def test_pick() -> None:
