@@ -11,8 +11,9 @@ from __future__ import annotations
 import contextlib
 import time
 import typing as t
+from pathlib import Path
 
-from . import _alembic_catalog, _alembic_lint, _alembic_prechecks, _alembic_rehearsal, _postgres
+from . import _alembic_catalog, _alembic_lint, _alembic_prechecks, _alembic_rehearsal, _postgres, _scratch_cluster
 from ._alembic_child import Child, Project
 from ._alembic_errors import bad_option, deadline_passed
 from ._alembic_hazards import Finding, finding
@@ -62,9 +63,11 @@ def info_argument_spec() -> ArgumentSpec:
             "from_revision": {"type": "list", "elements": "str"},
             "prechecks": {"type": "bool", "default": True},
             "rehearsal_url": {"type": "str", "no_log": True},
+            "rehearsal_cluster": {"type": "path"},
             "bin_dir": {"type": "path"},
             "deadline": {"type": "float", "default": 120.0},
-        }
+        },
+        mutually_exclusive=(("rehearsal_url", "rehearsal_cluster"),),
     )
     return project_argument_spec().merge(own)
 
@@ -158,12 +161,16 @@ def _rehearsed(
     connection: PostgresConnection, project: Project, picture: Picture, params: t.Mapping[str, t.Any], *, until: float
 ) -> tuple[Picture, dict[str, t.Any]]:
     """*picture* with what a rehearsal has shown, and the rehearsal; an empty one where none was asked for or nothing is pending."""
-    if not params["rehearsal_url"] or params["from_revision"] is not None or not picture.pending:
+    asked = params["rehearsal_url"] or params["rehearsal_cluster"]
+    if not asked or params["from_revision"] is not None or not picture.pending:
         return picture, {}
+    bin_dir = params["bin_dir"]
     try:
-        result = _alembic_rehearsal.rehearse(
-            connection, project, picture, url=params["rehearsal_url"], revision=params["revision"], until=until, bin_dir=params["bin_dir"]
-        )
+        with contextlib.ExitStack() as stack:
+            url = params["rehearsal_url"] or stack.enter_context(
+                _scratch_cluster.throw_away(Path(params["rehearsal_cluster"]), bin_dir=bin_dir, at_least=connection.server_version // 10000)
+            )
+            result = _alembic_rehearsal.rehearse(connection, project, picture, url=url, revision=params["revision"], until=until, bin_dir=bin_dir)
     except TimeoutError:
         raise deadline_passed(params["deadline"], "the rehearsal ran") from None
     finally:

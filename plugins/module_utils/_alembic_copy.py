@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import secrets
 import shutil
+import threading
+import time
 import typing as t
 
 from . import _postgres
@@ -87,12 +89,18 @@ def _left_over(admin: PostgresConnection, *, drop: bool) -> list[str]:
 
 @contextlib.contextmanager
 def throw_away(
-    source: PostgresConnection, source_settings: ConnectionSettings, server: ConnectionSettings, version: t.Sequence[str], *, bin_dir: str | None = None
+    source: PostgresConnection,
+    source_settings: ConnectionSettings,
+    server: ConnectionSettings,
+    version: t.Sequence[str],
+    *,
+    until: float,
+    bin_dir: str | None = None,
 ) -> t.Iterator[Copy]:
     """A copy of *source* on *server*, in a database of its own that is dropped at the end. What a killed rehearsal left there is dropped first.
 
     *bin_dir* is where pg_dump and pg_restore are, else they are looked for. Up to WITH_ROWS the copy has all rows, above only the schema and the version
-    table *version* (schema, name). Raises LastroError.
+    table *version* (schema, name). Raises LastroError, TimeoutError where it is not filled *until* then (of the monotonic clock).
     """
     with _postgres.connect(server, application_name=APPLICATION_NAME, autocommit=True) as admin:
         name = PREFIX + secrets.token_hex(6)
@@ -108,7 +116,7 @@ def throw_away(
                 rows = cursor.fetchall()[0][0] <= WITH_ROWS
             copy = Copy(server.with_database(name), rows=rows)
             version_of = max(source.server_version, admin.server_version) // 10000
-            _fill(source_settings, copy, find_client(str(version_of), bin_dir))
+            _fill(source_settings, copy, find_client(str(version_of), bin_dir), until=until)
             with _postgres.connect(copy.settings, application_name=APPLICATION_NAME, autocommit=True) as copy.connection:
                 if not rows:
                     _copy_version(source, copy.connection, version)
@@ -139,7 +147,7 @@ def _drop(admin: PostgresConnection, name: str) -> None:
         cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {}" + force).format(sql.Identifier(name)))
 
 
-def _fill(source: ConnectionSettings, copy: Copy, client: Client) -> None:
+def _fill(source: ConnectionSettings, copy: Copy, client: Client, *, until: float) -> None:
     """pg_dump into pg_restore, without owners and grants: the other server need not have these roles."""
     dump = [client.program("pg_dump"), "--format=custom", "--no-owner", "--no-acl", "--no-password", *([] if copy.rows else ["--schema-only"])]
     restore = [client.program("pg_restore"), "--no-owner", "--no-acl", "--exit-on-error", "--no-password", f"--dbname={copy.settings.database}"]
@@ -148,11 +156,23 @@ def _fill(source: ConnectionSettings, copy: Copy, client: Client) -> None:
         writing = stack.enter_context(_postgres.libpq_environment(copy.settings, application_name=APPLICATION_NAME))
         giver = stack.enter_context(running("pg_dump", dump, reading, writes=True))
         taker = stack.enter_context(running("pg_restore", restore, writing, reads=True))
+
+        def end() -> None:
+            for one in (giver, taker):
+                one.process.kill()
+
+        limit = threading.Timer(max(until - time.monotonic(), 0), end)
+        limit.daemon = True
+        limit.start()
+        stack.callback(limit.cancel)
         with contextlib.suppress(BrokenPipeError):  # pg_restore went away: its exit status says why
             shutil.copyfileobj(giver.source, taker.sink, 1 << 20)
-        if taker.wait() != 0:
+        statuses = (taker.wait(), giver.wait())
+        if any(statuses) and time.monotonic() >= until:
+            raise TimeoutError
+        if statuses[0] != 0:
             raise _cannot(_postgres.redact(taker.complaint(), source, copy.settings))
-        if giver.wait() != 0:
+        if statuses[1] != 0:
             raise _cannot(_postgres.redact(giver.complaint(), source, copy.settings))
 
 

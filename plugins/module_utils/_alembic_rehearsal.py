@@ -140,7 +140,7 @@ def _play(child: Child, stage: _Stage, revision: str, *, until: float) -> None:
 def rehearse(source: PostgresConnection, project: Project, picture: Picture, *, url: str, revision: str, until: float, bin_dir: str | None = None) -> Rehearsal:
     """Run what is pending on a copy at *url*. Raises LastroError where there is no copy, TimeoutError at *until*; what fails on the copy is in the result."""
     server = _postgres.parse_url(url)
-    with throw_away(source, project.settings, server, picture.version_relation, bin_dir=bin_dir) as copy:
+    with throw_away(source, project.settings, server, picture.version_relation, until=until, bin_dir=bin_dir) as copy:
         there = project.with_url(copy.settings.url())
         stage = _Stage(copy, picture)
         try:

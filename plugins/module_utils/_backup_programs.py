@@ -66,13 +66,14 @@ def installed_clients(bin_dir: str | None) -> list[Client]:
     found: list[Client] = []
     for directory in directories(bin_dir):
         if all(os.access(directory / name, os.X_OK) and (directory / name).resolve().name == name for name in PROGRAMS):
-            version = _version(directory / "pg_dump")
+            version = version_of(directory / "pg_dump")
             if version and not any(client.directory == directory for client in found):
                 found.append(Client(directory, version))
     return found
 
 
-def _version(program: Path) -> str:
+def version_of(program: Path) -> str:
+    """What the program says of itself, for example 18.6; an empty text where it does not work."""
     try:
         # A backend knows no AnsibleModule, so there is no run_command here.
         finished = subprocess.run(  # pylint: disable=ansible-bad-function

@@ -51,8 +51,17 @@ options:
         the schema. Name the server of production only where that may carry the load.
       - Shows what reading cannot, for example what a DO block does. Not done with O(from_revision).
     type: str
+  rehearsal_cluster:
+    description:
+      - A directory on this host, for the same in a throw-away cluster. It is made below that directory, listens on the loopback address alone, and is removed
+        at the end. It dies with the module; files that a killed one left are removed by the next rehearsal.
+      - Needs the programs of a server at least as new as that of the database (no cluster of it has to run), and room for the database. Where this runs as
+        root, the cluster runs as C(postgres), else as C(nobody), which must be able to enter the directory.
+    type: path
   bin_dir:
-    description: The directory of C(pg_dump) and C(pg_restore) for O(rehearsal_url); without it they are looked for where packages put them, then in PATH.
+    description:
+      - The directory of C(pg_dump) and C(pg_restore), and of C(initdb) and C(postgres) for O(rehearsal_cluster).
+      - Without it they are looked for where packages put them, then in PATH.
     type: path
   deadline:
     description: Seconds after which the reading, with the rehearsal, is given up.
@@ -314,7 +323,7 @@ model_differences:
   type: list
   elements: str
 rehearsal:
-  description: What O(rehearsal_url) has shown; empty where none was asked for or nothing is pending.
+  description: What O(rehearsal_url) or O(rehearsal_cluster) has shown; empty where none was asked for or nothing is pending.
   returned: success
   type: dict
   contains:

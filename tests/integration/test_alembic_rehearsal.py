@@ -16,7 +16,7 @@ from ansible_collections.lastro.deploy.plugins.module_utils import _alembic_copy
 from ansible_collections.lastro.deploy.plugins.modules import rehearsal_copy
 from demo.postgres import Postgres, bin_directory
 
-from .alembic_project import CHAIN, App, Modules
+from .alembic_project import CHAIN, App, Modules, running, until
 
 DO = "op.execute(\"DO $$ BEGIN EXECUTE 'ALTER TABLE users {}'; END $$\")"
 
@@ -150,3 +150,48 @@ def test_a_server_that_cannot_take_a_copy(modules: Modules, app: App, elsewhere:
     assert (refused["code"], "CREATEDB" in refused["remedy"]["en"]) == ("rehearsal", True)
     wrong = modules.info(app, **on(elsewhere, url.replace("long@", "short@")), fails=True)
     assert "a-password-that-is" not in wrong["msg"]
+
+
+def servers_of(directory: Path) -> list[Path]:
+    """The processes that run on a cluster below *directory*."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if str(directory).encode() in (process / "cmdline").read_bytes() and b"postgres" in (process / "cmdline").read_bytes():
+                found.append(process)
+    return found
+
+
+@pytest.fixture
+def scratch(elsewhere: Postgres) -> collections.abc.Iterator[dict[str, t.Any]]:
+    """A directory that every account may enter, and programs that every account may run."""
+    directory = Path(tempfile.mkdtemp(prefix="lastro-test-"))
+    directory.chmod(0o755)
+    yield {"rehearsal_cluster": str(directory), "bin_dir": str(elsewhere.installation / "bin")}
+    assert list(directory.iterdir()) == []
+    directory.rmdir()
+
+
+def test_a_cluster_of_its_own_comes_and_goes(modules: Modules, app: App, scratch: dict[str, t.Any]) -> None:
+    modules.alembic(app, revision="r2")
+    app.rows("INSERT INTO users (id, email) VALUES (1, 'a')")
+    result = modules.info(app, **scratch)
+    assert (result["rehearsal"]["rows"], result["rehearsal"]["reverted"], result["rehearsal"]["problem"]) == (True, ["r4", "r3"], "")
+    assert servers_of(Path(scratch["rehearsal_cluster"])) == []
+    refused = modules.info(app, **{**scratch, "bin_dir": "/nowhere"}, fails=True)
+    assert (refused["code"], "no programs of a PostgreSQL server" in refused["msg"]) == ("rehearsal", True)
+    late = modules.info(app, **scratch, deadline=0.9, fails=True)
+    assert late["code"] == "deadline"
+
+
+def test_a_killed_module_takes_its_cluster_along(modules: Modules, app: App, scratch: dict[str, t.Any]) -> None:
+    app.revision("slow", "r4", "op.execute('SELECT pg_sleep(60)')", "pass")
+    directory = Path(scratch["rehearsal_cluster"])
+    with running(app, "alembic_info", **scratch) as process:
+        until(lambda: servers_of(directory), seconds=60)
+        process.kill()
+        process.wait()
+    until(lambda: servers_of(directory) == [], seconds=10)
+    assert [one.name for one in directory.iterdir()] == ["lastro-rehearsal-cluster"]
+    (app.directory / "migrations" / "versions" / "slow.py").unlink()
+    assert modules.info(app, **scratch)["rehearsal"]["problem"] == ""

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 READMES = {"en": ROOT / "README.md", "pt_BR": ROOT / "README.pt-BR.md"}
 PAGES = sorted([*READMES.values(), *(ROOT / "docs").rglob("*.md")])
 DEFAULTS: dict[str, t.Any] = yaml.safe_load((ROOT / "roles" / "deploy" / "defaults" / "main.yml").read_text(encoding="utf-8"))
-PHASES_OF_LATER = ("rehearse", "load")
+PHASES_OF_LATER = ("load",)
 
 R2, R3 = {"id": "r2-8315761", "version": "r2"}, {"id": "r3-3f9c2e1", "version": "r3"}
 RUN_ID = "20261121T221004-7c1f"
