@@ -243,6 +243,8 @@ def _database(profile: Profile) -> t.Iterable[Finding]:
     migrations = profile.get("deploy_migrations") or {}
     if isinstance(migrations, t.Mapping) and migrations.get("when", "auto") not in WHEN:
         yield Finding("deploy_migrations.when", f"is {migrations['when']!r}.", f"Choose one of {', '.join(WHEN)}.")
+    if isinstance(migrations, t.Mapping) and migrations.get("rehearsal_url") and migrations.get("rehearsal_cluster"):
+        yield Finding("deploy_migrations", "has rehearsal_url and rehearsal_cluster.", "Name one place for the copy.")
 
 
 def _backup(profile: Profile) -> t.Iterable[Finding]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pwd
 import secrets
@@ -23,7 +24,7 @@ from ._errors import LastroError, Text
 with contextlib.suppress(ImportError):  # _postgres.connect says so
     import psycopg2
 
-NAME = "lastro-rehearsal-cluster"
+PREFIX = "lastro-rehearsal-"
 ROLE = "lastro_rehearsal"
 ACCOUNTS = ("postgres", "nobody")
 """Whose process it is where we are root, which PostgreSQL refuses: the account of the server's package, else nobody."""
@@ -65,33 +66,46 @@ def programs(bin_dir: str | None, at_least: int) -> Path:
 
 @contextlib.contextmanager
 def throw_away(directory: Path, *, bin_dir: str | None, at_least: int) -> t.Iterator[str]:
-    """URL of a new cluster below *directory*; at the end it is gone. It ends with this process, however that ends; its files then stay for C(remove).
+    """URL of a new cluster below *directory*; at the end it is gone. It ends with this process, however that ends.
 
-    Raises LastroError.
+    Files that a killed process left there are removed first. Raises LastroError.
     """
     where = programs(bin_dir, at_least)
-    base = directory / NAME
-    remove(base)
+    left_over(directory, drop=True)
+    base = directory / f"{PREFIX}{secrets.token_hex(6)}"
     account = None if os.geteuid() else _account()
     password = secrets.token_urlsafe(24)
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            base.mkdir(mode=0o700, parents=True)
+            stack.callback(shutil.rmtree, base, ignore_errors=True)
+            stack.enter_context(_held(base))
+        except OSError as error:
+            raise _cannot(f"{base} cannot be made: {error.strerror}") from None
         _initialise(base, where, password, account)
-        with _running(base, where, account, password) as url:
-            yield url
+        yield stack.enter_context(_running(base, where, account, password))
+
+
+def left_over(directory: Path, *, drop: bool) -> list[str]:
+    """What killed processes left below *directory*, removed where that is asked for."""
+    found = []
+    for base in sorted(directory.glob(f"{PREFIX}*")):
+        with contextlib.suppress(BlockingIOError), _held(base):
+            found.append(str(base))
+            if drop:
+                shutil.rmtree(base)
+    return found
+
+
+@contextlib.contextmanager
+def _held(base: Path) -> t.Iterator[None]:
+    """Mark *base* as in use by this process, as long as it lives. Raises BlockingIOError where another one does."""
+    descriptor = os.open(base, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
     finally:
-        shutil.rmtree(base, ignore_errors=True)
-
-
-def remove(base: Path) -> bool:
-    """Remove what a killed process left in *base*; whether there was anything. Raises LastroError where a cluster runs there."""
-    if not base.exists():
-        return False
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        pid = int((base / "data" / "postmaster.pid").read_text(encoding="utf-8").splitlines()[0])
-        if b"postgres" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            raise _cannot(f"another rehearsal runs in {base} (process {pid})")
-    shutil.rmtree(base)
-    return True
+        os.close(descriptor)
 
 
 def _account() -> pwd.struct_passwd:
@@ -103,7 +117,6 @@ def _account() -> pwd.struct_passwd:
 
 def _initialise(base: Path, where: Path, password: str, account: pwd.struct_passwd | None) -> None:
     try:
-        base.mkdir(mode=0o700, parents=True)
         # initdb reads the password once; nobody else can look into the directory, and the file goes at once.
         passfile = base / "password"
         descriptor = os.open(passfile, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -113,7 +126,7 @@ def _initialise(base: Path, where: Path, password: str, account: pwd.struct_pass
             for path in (base, passfile):
                 os.chown(path, account.pw_uid, account.pw_gid)
     except OSError as error:
-        raise _cannot(f"{base} cannot be made: {error.strerror}") from None
+        raise _cannot(f"{base} cannot be written: {error.strerror}") from None
     command = [str(where / "initdb"), f"--pgdata={base / 'data'}", f"--username={ROLE}", f"--pwfile={passfile}"]
     command += ["--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-sync"]
     try:
@@ -177,4 +190,4 @@ def _environment(base: Path) -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(base), "LC_ALL": "C"}
 
 
-__all__ = ("NAME", "programs", "remove", "throw_away")
+__all__ = ("PREFIX", "left_over", "programs", "throw_away")

@@ -132,10 +132,10 @@ def test_what_a_killed_rehearsal_left_is_dropped(
                 cursor.execute(f"CREATE DATABASE {left}")
 
     leave()
-    assert call_module(rehearsal_copy, check=True, database_url=elsewhere.url())["dropped"] == [left]
+    assert call_module(rehearsal_copy, check=True, rehearsal_url=elsewhere.url())["removed"] == [left]
     assert (left,) in everything(elsewhere.url())
-    answers = [call_module(rehearsal_copy, database_url=elsewhere.url()) for _twice in range(2)]
-    assert [(one["changed"], one["dropped"]) for one in answers] == [(True, [left]), (False, [])]
+    answers = [call_module(rehearsal_copy, rehearsal_url=elsewhere.url()) for _twice in range(2)]
+    assert [(one["changed"], one["removed"]) for one in answers] == [(True, [left]), (False, [])]
     assert everything(elsewhere.url()) == [("postgres",)]
     leave()
     assert modules.info(app, **on(elsewhere))["rehearsal"]["problem"] == ""
@@ -184,14 +184,19 @@ def test_a_cluster_of_its_own_comes_and_goes(modules: Modules, app: App, scratch
     assert late["code"] == "deadline"
 
 
-def test_a_killed_module_takes_its_cluster_along(modules: Modules, app: App, scratch: dict[str, t.Any]) -> None:
+def test_a_killed_module_takes_its_cluster_along(
+    modules: Modules, app: App, scratch: dict[str, t.Any], call_module: collections.abc.Callable[..., dict[str, t.Any]]
+) -> None:
     app.revision("slow", "r4", "op.execute('SELECT pg_sleep(60)')", "pass")
     directory = Path(scratch["rehearsal_cluster"])
     with running(app, "alembic_info", **scratch) as process:
         until(lambda: servers_of(directory), seconds=60)
+        used = call_module(rehearsal_copy, rehearsal_cluster=str(directory))
+        assert (used["removed"], len(list(directory.iterdir()))) == ([], 1), "one that is in use stays"
         process.kill()
         process.wait()
     until(lambda: servers_of(directory) == [], seconds=10)
-    assert [one.name for one in directory.iterdir()] == ["lastro-rehearsal-cluster"]
+    [left] = directory.iterdir()
+    assert call_module(rehearsal_copy, check=True, rehearsal_cluster=str(directory))["removed"] == [str(left)]
     (app.directory / "migrations" / "versions" / "slow.py").unlink()
     assert modules.info(app, **scratch)["rehearsal"]["problem"] == ""

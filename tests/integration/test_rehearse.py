@@ -10,15 +10,12 @@ import tempfile
 import typing as t
 from pathlib import Path
 
-import psycopg2
 import pytest
 from demo.postgres import Postgres
 from demo.process import wait_until
 from demo.world import World
 
-from .world_support import Live, answer, deploy, has_entered, journal, kill, outcome, revision, rows, start_deploy, variables_file
-
-LEFT = "lastro_rehearsal_0123456789ab"
+from .world_support import Live, answer, deploy, has_entered, journal, kill, outcome, revision, start_deploy, variables_file
 
 
 @pytest.fixture
@@ -28,13 +25,12 @@ def world(live: Live) -> World:
     return live.world
 
 
-def rehearsing(world: World, url: str) -> list[str]:
-    """Arguments of a deploy that makes its copy on the server at *url*."""
-    return ["-e", variables_file(world, {"deploy_migrations": {"config": "alembic.ini", "revision": "heads", "when": "auto", "rehearsal_url": url}})]
-
-
-def copies(world: World) -> list[str]:
-    return [name for (name,) in rows(world, "SELECT datname FROM pg_database WHERE datname LIKE 'lastro_rehearsal_%%'", superuser=True)]
+def rehearsing(world: World, **place: str) -> list[str]:
+    """Arguments of a deploy that makes its copy in this place, with the programs of the demo's own server: every account may run them."""
+    programs = Postgres(Path(world.state["postgres_base"]) / "postgres", 0, "").installation / "bin"
+    backup = {"dest": str(world.home / "backups"), "recipients": [world.state["backup_recipient"]], "bin_dir": str(programs)}
+    migrations = {"config": "alembic.ini", "revision": "heads", "when": "auto", **place}
+    return ["-e", variables_file(world, {"deploy_migrations": migrations, "deploy_backup": backup})]
 
 
 def evidence(world: World, phase: str) -> dict[str, t.Any]:
@@ -42,55 +38,35 @@ def evidence(world: World, phase: str) -> dict[str, t.Any]:
     return dict(found)
 
 
-def leave_a_copy(world: World) -> None:
-    """As a rehearsal that died together with its host."""
-    connection = psycopg2.connect(world.state["admin_url"])
-    connection.autocommit = True
-    try:
-        connection.cursor().execute(f"CREATE DATABASE {LEFT}")
-    finally:
-        connection.close()
-
-
 def test_a_killed_run_leaves_no_copy_and_the_next_one_rehearses_and_deploys(world: World) -> None:
-    arguments = rehearsing(world, world.state["admin_url"])
+    directory = Path(tempfile.mkdtemp(prefix="lastro-test-"))
+    directory.chmod(0o755)
+    arguments = rehearsing(world, rehearsal_cluster=str(directory))
     process = start_deploy(world, "r2", *arguments)
     wait_until(lambda: has_entered(world, "rehearse", 1), seconds=90, what="the run has begun to rehearse")
     kill(process)
-    leave_a_copy(world)
+    # As a rehearsal that died together with its host.
+    left = directory / "lastro-rehearsal-0123456789ab"
+    (left / "data").mkdir(parents=True)
     before = revision(world)
     command = deploy(world, "r2", *arguments, LASTRO_WATCH="3s")
     assert (command.code, outcome(world)) == (0, "deployed"), command.output
     assert re.search(r"✔ rehearse +\d+ revisions?, .* s, no long lock, reversible", command.output), command.output
-    assert evidence(world, "open")["copies"] == [LEFT]
+    assert str(left) in evidence(world, "open")["copies"]
     seen = evidence(world, "rehearse")
     assert seen["rows"] is True
     assert seen["applied"] == seen["reverted"][::-1] != []
     assert (seen["not_reverted"], seen["irreversible"]) == ([], [])
-    assert copies(world) == []
+    assert list(directory.iterdir()) == []
+    directory.rmdir()
     assert revision(world) != before
     assert answer(world)[1].partition("-")[0] == "r2"
 
 
-def test_a_cluster_of_its_own(world: World) -> None:
-    # The cluster's account must be able to enter the directory and to run the programs: those of the demo's own server.
-    directory = Path(tempfile.mkdtemp(prefix="lastro-test-"))
-    directory.chmod(0o755)
-    programs = Postgres(Path(world.state["postgres_base"]) / "postgres", 0, "").installation / "bin"
-    migrations = {"config": "alembic.ini", "revision": "heads", "when": "auto", "rehearsal_cluster": str(directory)}
-    backup = {"dest": str(world.home / "backups"), "recipients": [world.state["backup_recipient"]], "bin_dir": str(programs)}
-    command = deploy(world, "r2", "-e", variables_file(world, {"deploy_migrations": migrations, "deploy_backup": backup}), LASTRO_WATCH="3s")
-    assert (command.code, outcome(world)) == (0, "deployed"), command.output
-    assert evidence(world, "rehearse")["applied"] == evidence(world, "rehearse")["reverted"][::-1] != []
-    assert list(directory.iterdir()) == []
-    directory.rmdir()
-
-
 def test_a_server_that_cannot_take_the_copy_stops_the_run_before_anything_changed(world: World) -> None:
     before = revision(world)
-    command = deploy(world, "r2", *rehearsing(world, world.database_url))
+    command = deploy(world, "r2", *rehearsing(world, rehearsal_url=world.database_url))
     assert (command.code != 0, outcome(world)) == (True, "failed_nothing_changed"), command.output
     assert "CREATEDB" in command.output
     assert revision(world) == before
     assert answer(world)[1].partition("-")[0] == "r1"
-    assert copies(world) == []

@@ -118,6 +118,7 @@ CASES: list[tuple[dict[str, t.Any], str]] = [
     ({"deploy_env": {"NOT A NAME": "s3cret"}}, "deploy_env.NOT A NAME: is not a variable's name."),
     ({"deploy_database": None}, "deploy_database: has no url."),
     ({"deploy_migrations": {"when": "never"}}, "deploy_migrations.when: is 'never'. Choose one of auto, before_switch, after_switch."),
+    ({"deploy_migrations": {"rehearsal_url": "u", "rehearsal_cluster": "/c"}}, "deploy_migrations: has rehearsal_url and rehearsal_cluster."),
     ({"deploy_backup": None}, "deploy_backup: has no dest."),
     ({"deploy_backup": {"dest": "/b"}}, "deploy_backup.recipients: is empty. Name at least one age recipient"),
     # lists
