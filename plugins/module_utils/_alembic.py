@@ -186,6 +186,8 @@ def information(params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     project = Project.from_params(params)
     until = time.monotonic() + params["deadline"]
     with contextlib.ExitStack() as stack:
+        # It imports the application's libraries while we connect.
+        child = stack.enter_context(Child.start(project))
         # A wrong password or a server that is away is said here, in words of the shared kind.
         connection = stack.enter_context(
             session_of_our_own(
@@ -196,7 +198,6 @@ def information(params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
                 statement_timeout=READING["statement_timeout"],
             )
         )
-        child = stack.enter_context(Child.start(project))
         try:
             picture = inspect(child, revision=params["revision"], until=until, lint=lint, start=params["from_revision"])
             differences = models(child, until=until) if params["check_models"] and picture.status == "up_to_date" else []

@@ -273,12 +273,13 @@ def run_module(params: t.Mapping[str, t.Any], *, check_mode: bool) -> dict[str, 
     project = Project.from_params(params)
     until = time.monotonic() + limits.deadline
     with contextlib.ExitStack() as stack:
+        # It imports the application's libraries while we connect.
+        child = stack.enter_context(Child.start(project))
         session = stack.enter_context(
             session_of_our_own(project.settings, application_name=APPLICATION_NAME, autocommit=True, statement_timeout="10s", lock_timeout="2s")
         )
         refuse_unfit(session, project.settings)
         watch = Watch(session)
-        child = stack.enter_context(Child.start(project))
         name = params["application_name"]
         try:
             picture = inspect(child, revision=params["revision"], until=until, lint=lint, direction=direction, application_name=name)
