@@ -6,6 +6,7 @@ from __future__ import annotations
 import collections.abc
 import contextlib
 import functools
+import itertools
 import json
 import os
 import shutil
@@ -25,7 +26,7 @@ from .alembic_project import CONCURRENT, App, Modules, finished, running, sessio
 from .alembic_server import fresh
 
 ROOT = Path(__file__).parents[2]
-VICTIMS = ("controller", "module", "child", "session", "backend", "server")
+VICTIMS = ("controller", "module", "child", "backend", "server")
 SLOW_SECONDS = 4
 RELEASE_SECONDS = 2.0
 LOGGED = "op.execute(\"INSERT INTO log VALUES ('{name}')\"); "
@@ -90,6 +91,8 @@ def between_revisions(app: App) -> t.Iterator[str]:
 
 
 PLACES = {"revision": inside_a_revision, "concurrent build": inside_a_concurrent_build, "between": between_revisions}
+# An administrator who ends the session is one way of losing the backend among others.
+CELLS = [*itertools.product(VICTIMS, PLACES), ("session", "revision")]
 
 
 @contextlib.contextmanager
@@ -152,8 +155,7 @@ BEFORE = {"revision": "r1", "concurrent build": "r2", "between": "r3"}
 CODES = {"child": "ended", "session": "database", "backend": "database", "server": "database"}
 
 
-@pytest.mark.parametrize("place", list(PLACES))
-@pytest.mark.parametrize("victim", VICTIMS)
+@pytest.mark.parametrize(("victim", "place"), CELLS)
 def test_the_next_call_finishes_the_work(
     modules: Modules, own_server: Postgres, tmp_path: Path, *, victim: str, place: str, rounds: collections.abc.Callable[[int, int], int]
 ) -> None:
