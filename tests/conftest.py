@@ -10,11 +10,8 @@ import json
 import os
 import random
 import secrets
-import shutil
-import tempfile
 import types
 import typing as t
-from pathlib import Path
 
 import hypothesis
 import psycopg2
@@ -88,14 +85,8 @@ def call_module(capsys: pytest.CaptureFixture[str]) -> collections.abc.Callable[
 @pytest.fixture(scope="session")
 def postgres() -> collections.abc.Iterator[Postgres]:
     """One PostgreSQL 18 server for the whole session."""
-    base = Path(tempfile.mkdtemp(prefix="lastro-test-"))
-    base.chmod(0o755)
-    server = Postgres.create(base / "postgres")
-    try:
+    with Postgres.temporary() as server:
         yield server
-    finally:
-        server.stop("immediate")
-        shutil.rmtree(base)
 
 
 @pytest.fixture

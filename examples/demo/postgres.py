@@ -9,6 +9,8 @@ The wheel's own ``get_server`` adds a user and opens directories when it runs as
 
 from __future__ import annotations
 
+import collections.abc
+import contextlib
 import dataclasses
 import importlib.util
 import os
@@ -17,7 +19,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
+import typing as t
 from pathlib import Path
 from urllib.parse import quote
 
@@ -57,12 +61,25 @@ class Postgres:
     password: str = dataclasses.field(repr=False)
 
     @classmethod
-    def create(cls, base: Path, **settings: str) -> Postgres:
+    def create(cls, base: Path, **settings: str) -> t.Self:
         """Initialise a cluster in *base* (created) with server *settings*, and start it."""
         server = cls(base, free_port(), secrets.token_urlsafe(18))
         server.initialise(settings)
         server.start()
         return server
+
+    @classmethod
+    @contextlib.contextmanager
+    def temporary(cls, **settings: str) -> collections.abc.Iterator[t.Self]:
+        """A server in a directory that goes with it when the block ends."""
+        base = Path(tempfile.mkdtemp(prefix="lastro-test-"))
+        base.chmod(0o755)
+        server = cls.create(base / "postgres", **settings)
+        try:
+            yield server
+        finally:
+            server.stop("immediate")
+            shutil.rmtree(base)
 
     @property
     def data(self) -> Path:

@@ -56,18 +56,12 @@ def theirs() -> collections.abc.Iterator[Path]:
 @pytest.fixture(scope="module")
 def url() -> collections.abc.Iterator[str]:
     """A database with all cases in it."""
-    base = Path(tempfile.mkdtemp(prefix="lastro-bench-"))
-    base.chmod(0o755)
-    running = Postgres.create(base / "postgres", fsync="off")
-    try:
+    with Postgres.temporary(fsync="off") as running:
         with contextlib.closing(psycopg2.connect(running.url())) as connection:
             connection.autocommit = True
             for number, case in enumerate(CASES):
                 case.make(connection, number)
         yield running.url()
-    finally:
-        running.stop("immediate")
-        shutil.rmtree(base)
 
 
 def in_their_words(case: Case, number: int, url: str) -> dict[str, t.Any]:

@@ -6,11 +6,8 @@ from __future__ import annotations
 import collections.abc
 import contextlib
 import functools
-import shutil
-import tempfile
 import time
 import typing as t
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg2
@@ -32,15 +29,9 @@ TWENTY = 20.0
 @pytest.fixture(scope="module")
 def url() -> collections.abc.Iterator[str]:
     """Five thousand indexes over a thousand tables."""
-    base = Path(tempfile.mkdtemp(prefix="lastro-bench-"))
-    base.chmod(0o755)
-    running = Postgres.create(base / "postgres", fsync="off")
-    try:
+    with Postgres.temporary(fsync="off") as running:
         index_scale.make(running.url())
         yield running.url()
-    finally:
-        running.stop("immediate")
-        shutil.rmtree(base)
 
 
 def by_catalog(url: str, contract: list[dict[str, t.Any]]) -> int:

@@ -9,11 +9,9 @@ import functools
 import itertools
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import typing as t
 from pathlib import Path
@@ -41,15 +39,9 @@ def modules(capsys: pytest.CaptureFixture[str]) -> Modules:
 @pytest.fixture(scope="module")
 def own_server() -> collections.abc.Iterator[Postgres]:
     """A server that may be stopped."""
-    base = Path(tempfile.mkdtemp(prefix="lastro-test-"))
-    base.chmod(0o755)
     # Processes die here, no machine does: what they wrote is there, and recovery need not sync every file first.
-    server = Postgres.create(base / "postgres", fsync="off")
-    try:
+    with Postgres.temporary(fsync="off") as server:
         yield server
-    finally:
-        server.stop("immediate")
-        shutil.rmtree(base)
 
 
 def project(directory: Path, url: str) -> App:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import collections.abc
 import contextlib
-import shutil
 import tempfile
 import typing as t
 from pathlib import Path
@@ -29,14 +28,8 @@ def modules(capsys: pytest.CaptureFixture[str]) -> Modules:
 @pytest.fixture(scope="module")
 def elsewhere() -> collections.abc.Iterator[Postgres]:
     """The server for the copies."""
-    base = Path(tempfile.mkdtemp(prefix="lastro-test-"))
-    base.chmod(0o755)
-    server = Postgres.create(base / "postgres")
-    try:
+    with Postgres.temporary() as server:
         yield server
-    finally:
-        server.stop("immediate")
-        shutil.rmtree(base)
 
 
 @pytest.fixture

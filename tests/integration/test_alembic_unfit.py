@@ -98,10 +98,7 @@ def test_a_read_only_database(modules: Modules, app: App) -> None:
 
 
 def test_a_standby(modules: Modules, tmp_path: Path) -> None:
-    base = Path(tempfile.mkdtemp(prefix="lastro-test-"))
-    base.chmod(0o755)
-    server = Postgres.create(base / "postgres")
-    try:
+    with Postgres.temporary() as server:
         app = App.create(tmp_path / "release", server.url())
         server.stop()
         # A server that recovers for ever, with nobody to follow, answers like any standby.
@@ -109,6 +106,3 @@ def test_a_standby(modules: Modules, tmp_path: Path) -> None:
         server.start()
         refused(modules.alembic, app, app.url, "standby")
         assert modules.info(app)["status"] == "pending"
-    finally:
-        server.stop("immediate")
-        shutil.rmtree(base)

@@ -7,7 +7,6 @@ import collections.abc
 import contextlib
 import shutil
 import subprocess
-import tempfile
 import threading
 import time
 import typing as t
@@ -31,16 +30,9 @@ T = "CREATE TABLE t (id bigint PRIMARY KEY, a int, b text); INSERT INTO t SELECT
 @pytest.fixture(scope="module")
 def fifteen() -> collections.abc.Iterator[DistributionPostgres]:
     """A server of PostgreSQL 15 of this file's own, with pg_stat_statements, that may be killed."""
-    base = Path(tempfile.mkdtemp(prefix="lastro-test-"))
-    base.chmod(0o755)
     settings = {"shared_preload_libraries": "pg_stat_statements", "wal_level": "replica", "max_wal_senders": "5", "hot_standby": "on"}
-    server = DistributionPostgres.create(base / "postgres", **settings)
-    assert isinstance(server, DistributionPostgres)
-    try:
+    with DistributionPostgres.temporary(**settings) as server:
         yield server
-    finally:
-        server.stop("immediate")
-        shutil.rmtree(base)
 
 
 @pytest.fixture

@@ -5,10 +5,7 @@ from __future__ import annotations
 
 import collections.abc
 import contextlib
-import shutil
-import tempfile
 import typing as t
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg2
@@ -31,15 +28,9 @@ FAULTS = {
 @pytest.fixture(scope="module")
 def url() -> collections.abc.Iterator[str]:
     """A database with all of them."""
-    base = Path(tempfile.mkdtemp(prefix="lastro-test-"))
-    base.chmod(0o755)
-    running = Postgres.create(base / "postgres", fsync="off")
-    try:
+    with Postgres.temporary(fsync="off") as running:
         index_scale.make(running.url())
         yield running.url()
-    finally:
-        running.stop("immediate")
-        shutil.rmtree(base)
 
 
 def measured(url: str, **options: object) -> tuple[index_scale.Measured, int]:

@@ -7,10 +7,8 @@ import datetime
 import http.server
 import ipaddress
 import json
-import shutil
 import socket
 import ssl
-import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -263,17 +261,11 @@ def test_redis_that_hides_its_version(valkey: ValkeyServer, capsys: pytest.Captu
 
 
 def test_a_standby_is_a_finding(capsys: pytest.CaptureFixture[str]) -> None:
-    base = Path(tempfile.mkdtemp(prefix="lastro-test-"))
-    base.chmod(0o755)
-    server = Postgres.create(base / "postgres")
-    try:
+    with Postgres.temporary() as server:
         server.stop("fast")
         (server.data / "standby.signal").touch()
         server.start()
         answer = call(capsys, {"name": "database", "kind": "postgres", "url": server.url()}, report_only=True)
-    finally:
-        server.stop("immediate")
-        shutil.rmtree(base)
     assert answer["findings"][0]["problem"] == f"PostgreSQL at 127.0.0.1:{server.port} is a standby, which takes no writes"
 
 
