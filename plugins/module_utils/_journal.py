@@ -195,14 +195,14 @@ def verdict(records: t.Sequence[Record], phase: str, hosts: t.Sequence[str]) -> 
 
 
 def _merge(one: dict[str, t.Any], other: dict[str, t.Any]) -> dict[str, t.Any]:
-    """Evidence of two hosts as one: counts add up, lists join, there is nothing to do where one host knows so."""
+    """Evidence of two hosts as one: counts add up, lists join, there is nothing to do where all hosts say so."""
     merged = dict(one)
     for key, value in other.items():
         known = merged.get(key)
         if key in ("checks", "findings_count") and isinstance(known, int) and isinstance(value, int):
             merged[key] = known + value
         elif key == "nothing_to_do":
-            merged[key] = bool(known or value)
+            merged[key] = bool(value) and known is not False
         elif isinstance(known, dict) and isinstance(value, dict):
             merged[key] = {**known, **value}
         elif isinstance(known, list) and isinstance(value, list):

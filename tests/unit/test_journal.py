@@ -178,7 +178,7 @@ def test_verdict_needs_every_host() -> None:
     ]
     found = _journal.verdict(records, "stage", ["a", "b"])
     assert found["status"] == "ok"
-    assert found["evidence"] == {"hosts": ["a", "b"], "checks": 5, "files": 11, "pending": [1, 2], "nothing_to_do": True}
+    assert found["evidence"] == {"hosts": ["a", "b"], "checks": 5, "files": 11, "pending": [1, 2], "nothing_to_do": False}
     missing = _journal.verdict(records, "stage", ["a", "b", "c"])
     assert (missing["status"], missing["problem"]) == ("failed", "c did not answer")
     assert _journal.verdict([], "stage", ["a"])["status"] == "failed"
@@ -284,7 +284,7 @@ def test_nothing_to_do_is_only_closed(tmp_path: Path) -> None:
         tmp_path,
         intent("preflight"),
         acknowledged("preflight", "db1", evidence={"nothing_to_do": True}),
-        acknowledged("preflight", "app1", evidence={"nothing_to_do": False}),
+        acknowledged("preflight", "app1", evidence={"nothing_to_do": True}),
     )
     call(tmp_path, {"kind": "verdict", "phase": "preflight"}, hosts=["db1", "app1"])
     assert wanted(tmp_path) == {"close"}
