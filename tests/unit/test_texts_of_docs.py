@@ -20,31 +20,33 @@ PAGES = sorted([*READMES.values(), *(ROOT / "docs").rglob("*.md")])
 DEFAULTS: dict[str, t.Any] = yaml.safe_load((ROOT / "roles" / "deploy" / "defaults" / "main.yml").read_text(encoding="utf-8"))
 PHASES_OF_LATER = ("load",)
 
-R2, R3 = {"id": "r2-8315761", "version": "r2"}, {"id": "r3-3f9c2e1", "version": "r3"}
-RUN_ID = "20261121T221004-7c1f"
+R2, R3 = {"id": "r2-00949af", "version": "r2"}, {"id": "r3-82ea554", "version": "r3"}
+RUN_ID = "20261126T032709-a102"
 TOKENS = {"table": "credentials", "total": 50_000, "encrypted": 0, "already": 50_000, "verified": 50_000, "clear_left": 0}
-GATE = {"name": "errors", "metric": "error_rate", "limit": "<= 10%", "verdict": "fail", "cause": "breach", "worst": 0.231, "samples": 9}
-GATES = [{**GATE, "breached_from": "2026-11-21T22:10:58.500000Z"}]
 NO_MAINTENANCE = {"en": "the pending revisions let the application run", "pt_BR": "as revisões pendentes deixam a aplicação rodar"}
 FITS = _decide.decide(_decide.Facts(switched=True, target=R2["id"])).reason._asdict()
-BREACH = _texts.watch_reason(GATES, 9)._asdict()
-BACKUP = {"size": 2_355_911, "raw_size": 7_311_990, "verified": ["read", "decode"], "tables": 4, "hashes": "rows"}
-# A run of the demo: r3 fails in the watch and goes back. (phase, status, seconds, evidence)
-SAMPLE: list[tuple[str, str, float, dict[str, t.Any]]] = [
-    ("open", "ok", 1.0, {"left_over": []}),
-    ("preflight", "ok", 3.1, {"checks": 13, "hosts": ["demo"], "findings": []}),
-    ("stage", "ok", 5.2, {"release": R3, "files": 28, "wheels": 25, "hosts": ["demo"]}),
-    ("backup", "ok", 2.8, BACKUP),
-    ("maintenance_enter", "skipped", 0.6, {"wanted": False, "reason": NO_MAINTENANCE}),
-    ("migrate", "skipped", 0.4, {"skipped_because": "nothing pending"}),
-    ("protect", "ok", 1.7, {"tables": [TOKENS]}),
-    ("validate", "ok", 0.9, {"total": 2, "valid": 2, "used": 2}),
-    ("switch", "ok", 6.4, {"hosts": ["demo"], "release": R3, "slot": "green"}),
-    ("protect_finish", "ok", 1.5, {"tables": [TOKENS]}),
-    ("smoke", "ok", 0.8, {"passed": 7, "total": 7}),
-    ("maintenance_leave", "skipped", 0.5, {"skipped_because": "was not on"}),
-    ("watch", "failed", 3.6, {"reason": BREACH, "gates": GATES}),
-    ("rollback", "ok", 5.9, {"scope": "code", "reason": FITS, "release": R2}),
+SMOKE = {
+    "problem": "GET /api/schedule: 500, expected 200 (3 of 3 tries)",
+    "remedy": {
+        "en": "Look at the application's log at the time of the request; if the check itself is wrong, correct it in the profile.",
+        "pt_BR": "Veja o log da aplicação no horário da requisição; se a própria verificação está errada, corrija-a no perfil.",
+    },
+}
+BACKUP = {"size": 7_900_000, "raw_size": 17_000_000, "verified": ["read", "decode"], "tables": 4, "hashes": "rows"}
+# A run of the demo: r3 fails in smoke and goes back. (phase, status, seconds, evidence, what else the record says)
+SAMPLE: list[tuple[str, str, float, dict[str, t.Any], dict[str, t.Any]]] = [
+    ("open", "ok", 0.8, {"left_over": []}, {}),
+    ("preflight", "ok", 4.0, {"checks": 13, "hosts": ["demo"], "findings": []}, {}),
+    ("stage", "ok", 9.7, {"release": R3, "files": 28, "wheels": 0, "hosts": ["demo"]}, {}),
+    ("backup", "ok", 2.1, BACKUP, {}),
+    ("maintenance_enter", "skipped", 1.3, {"wanted": False, "reason": NO_MAINTENANCE}, {}),
+    ("migrate", "skipped", 1.2, {"skipped_because": "nothing pending"}, {}),
+    ("protect", "ok", 2.1, {"tables": [TOKENS]}, {}),
+    ("validate", "ok", 1.5, {"total": 2, "valid": 2, "used": 2}, {}),
+    ("switch", "ok", 12.3, {"hosts": ["demo"], "release": R3, "slot": "green"}, {}),
+    ("protect_finish", "ok", 2.3, {"tables": [TOKENS]}, {}),
+    ("smoke", "failed", 5.5, {}, SMOKE),
+    ("rollback", "ok", 25.3, {"scope": "code", "reason": FITS, "release": R2}, {}),
 ]
 
 
@@ -89,8 +91,8 @@ def sample(language: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The run in SAMPLE as the operator sees it, by the code that shows it."""
     lines = [_texts.run_title({"app": "calendar-api", "environment": "demo", "release": R3, "run_id": RUN_ID}, language)]
     monkeypatch.setattr(journal.display, "display", lambda text, color=None: lines.append(text))
-    for phase, status, seconds, evidence in SAMPLE:
-        record = {"kind": "result", "phase": phase, "status": status, "evidence": evidence}
+    for phase, status, seconds, evidence, more in SAMPLE:
+        record = {"kind": "result", "phase": phase, "status": status, "evidence": evidence, **more}
         journal.ActionModule._show(record, seconds, language)
     lines.append(_texts.outcome_line({"outcome": "rolled_back", "serves": R2, "report": f".demo/state/reports/{RUN_ID}.html"}, language))
     return "\n".join(lines) + "\n"
