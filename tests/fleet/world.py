@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import sys
+import types
 import typing as t
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from ..hosts.fleet import USER, Fleet, Host
 from .authority import Authority, Certificate
 
 ROOT = Path(__file__).resolve().parents[2]
-GROUPS = {"primary": ("db1",), "app": ("app1", "app2"), "proxy": ("proxy1",)}
+GROUPS: t.Mapping[str, t.Sequence[str]] = types.MappingProxyType({"primary": ("db1",), "app": ("app1", "app2"), "proxy": ("proxy1",)})
 """The hosts of an environment, by group."""
 USERS = 2000
 CA_CERT = "/etc/ssl/lastro-test-ca.pem"

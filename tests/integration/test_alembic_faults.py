@@ -88,7 +88,7 @@ def test_what_is_locked_is_looked_at_all_the_same(modules: Modules, app: App) ->
 
 def test_a_server_that_dies_while_it_is_asked_is_one_message(modules: Modules, app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(connection: psycopg2.extensions.connection, _texts: object) -> None:
-        with contextlib.closing(psycopg2.connect(app.url)) as other, other, other.cursor() as cursor:
+        with contextlib.closing(psycopg2.connect(app.url)) as other, other.cursor() as cursor:
             cursor.execute("SELECT pg_terminate_backend(%s)", (connection.info.backend_pid,))
         connection.cursor().execute("SELECT 1")
 

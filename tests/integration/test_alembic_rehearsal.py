@@ -136,8 +136,10 @@ def test_what_a_killed_rehearsal_left_is_dropped(
 
 
 def test_a_server_that_cannot_take_a_copy(modules: Modules, app: App, elsewhere: Postgres) -> None:
-    with contextlib.closing(psycopg2.connect(elsewhere.url())) as connection, connection, connection.cursor() as cursor:
-        cursor.execute("CREATE ROLE small LOGIN PASSWORD 'a-password-that-is-long'")
+    with contextlib.closing(psycopg2.connect(elsewhere.url())) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE ROLE small LOGIN PASSWORD 'a-password-that-is-long'")
     url = elsewhere.url(user="small", password="a-password-that-is-long")
     refused = modules.info(app, **on(elsewhere, url), fails=True)
     assert (refused["code"], "CREATEDB" in refused["remedy"]["en"]) == ("rehearsal", True)

@@ -338,7 +338,7 @@ def test_hosts_that_ask_at_the_same_time_wait_for_the_one_that_builds(links: Pat
 
     monkeypatch.setattr(_artifact, "_pack_wheels", pack)
     with concurrent.futures.ThreadPoolExecutor(4) as hosts:
-        paths = {host.result() for host in [hosts.submit(_artifact.collect_wheels, b"tiny\n", Target(HERE), tmp_path / "build") for _ in range(4)]}
+        paths = {host.result() for host in [hosts.submit(_artifact.collect_wheels, b"tiny\n", Target(HERE), tmp_path / "build") for _number in range(4)]}
     assert len(paths) == len(asked) == 1
 
 
