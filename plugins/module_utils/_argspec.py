@@ -15,10 +15,10 @@ import time
 import typing as t
 from pathlib import Path
 
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.common.arg_spec import ModuleArgumentSpecValidator
-
 from ._errors import LastroError, Text
+
+if t.TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
 
 Options = dict[str, dict[str, t.Any]]
 
@@ -45,6 +45,9 @@ class ArgumentSpec:
 
     def checked(self, name: str, options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         """*options*, which the profile gives as *name*, with the defaults and types of this spec. Raises LastroError."""
+        # Here and below: the engine's program describes options on hosts that have nothing of Ansible.
+        from ansible.module_utils.common.arg_spec import ModuleArgumentSpecValidator  # noqa: PLC0415 - see above
+
         constraints = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "options"}
         found = ModuleArgumentSpecValidator(self.options, **constraints).validate(dict(options))
         if found.error_messages:
@@ -56,6 +59,8 @@ class ArgumentSpec:
 
     def create_module(self) -> AnsibleModule:
         """The module for this spec. Every module of the collection supports check mode, and ends with the limit of its step."""
+        from ansible.module_utils.basic import AnsibleModule  # noqa: PLC0415 - see above
+
         join_the_group_of_async_wrapper()
         return AnsibleModule(
             argument_spec=self.options,

@@ -308,4 +308,9 @@ def run(params: Params, world: World, *, write: bool) -> Result:
     return {"changed": True, "reloaded": True}
 
 
-__all__ = ("Finished", "World", "ask_admin", "drain", "plan_site", "real_world", "run", "run_program", "upstreams")
+def answer(options: t.Mapping[str, t.Any], *, write: bool) -> dict[str, t.Any]:
+    """The result of the module C(caddy). Raises LastroError."""
+    return run(options, real_world(), write=write)
+
+
+__all__ = ("Finished", "World", "answer", "ask_admin", "drain", "plan_site", "real_world", "run", "run_program", "upstreams")

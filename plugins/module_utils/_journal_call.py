@@ -61,6 +61,13 @@ def run(call: Call, *, now: Now = utc_now) -> dict[str, t.Any]:
     }
 
 
+def answer(options: t.Mapping[str, t.Any], *, write: bool) -> dict[str, t.Any]:
+    """The result of the module C(journal). Raises LastroError."""
+    # Other hosts are the action plugin's business.
+    own = {name: value for name, value in options.items() if name != "renew_on"}
+    return run(Call(**{**own, "state_dir": Path(options["state_dir"])}, write=write))
+
+
 def _complete(call: Call, records: list[_journal.Record], now: Now) -> _journal.Record | None:
     record = call.record
     if not record:
@@ -84,4 +91,4 @@ def _wanted(phase: str, state: _journal.RunState) -> bool:
     return not state.evidence.get("preflight", {}).get("nothing_to_do") or phase == "close"
 
 
-__all__ = ("Call", "run")
+__all__ = ("Call", "answer", "run")

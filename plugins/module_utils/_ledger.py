@@ -128,4 +128,24 @@ def forget(ledger: Ledger, release_ids: t.Collection[str]) -> Ledger:
     return Ledger(releases=kept, live="" if ledger.live in release_ids else ledger.live)
 
 
-__all__ = ("STATES", "Ledger", "Release", "as_dict", "forget", "load", "record", "save")
+def answer(options: t.Mapping[str, t.Any], *, write: bool) -> dict[str, t.Any]:
+    """The result of the module C(ledger). Raises LastroError."""
+    path = Path(options["state_dir"]) / "ledger.json"
+    before = after = load(path)
+    if options["release"]:
+        entry = Release(options["release"], options["version"], options["sha256"], options["state"], options["run_id"], tuple(options["revisions"]))
+        after = record(before, entry, live=options["live"])
+    after = forget(after, options["forget"])
+    if after != before and write:
+        save(path, after)
+    last_good = after.last_good(besides=options["release"] or "")
+    return {
+        "changed": after != before,
+        "diff": {"before": as_dict(before), "after": as_dict(after)},
+        "last_good": dataclasses.asdict(last_good) if last_good else {},
+        "prunable": list(after.prunable(options["keep"])),
+        **as_dict(after),
+    }
+
+
+__all__ = ("STATES", "Ledger", "Release", "answer", "as_dict", "forget", "load", "record", "save")

@@ -148,4 +148,18 @@ def _guard(state_dir: Path, *, write: bool = True) -> t.Iterator[None]:
             os.close(descriptor)
 
 
-__all__ = ("Holder", "Request", "held", "holder_of", "may_take", "release", "renew", "take")
+def answer(options: t.Mapping[str, t.Any], *, write: bool) -> dict[str, t.Any]:
+    """The result of the module C(lock). Raises LastroError."""
+    state_dir, taken_over = Path(options["state_dir"]), Holder()
+    before = holder_of(state_dir)
+    if options["state"] == "absent":
+        changed = release(state_dir, options["run_id"], write=write)
+        after = {} if changed else before
+    else:
+        request = Request(**{name: value for name, value in options.items() if name not in ("state_dir", "state")})
+        after, taken_over = take(state_dir, request, write=write)
+        changed = before.get("run_id") != after["run_id"]
+    return {"changed": changed, "holder": after, "taken_over": taken_over, "diff": {"before": before, "after": after}}
+
+
+__all__ = ("Holder", "Request", "answer", "held", "holder_of", "may_take", "release", "renew", "take")

@@ -291,6 +291,11 @@ def apply(wanted: t.Iterable[Wanted], *, write: bool) -> dict[str, t.Any]:
     return {"changed": bool(changes), "diff": diff(changes)}
 
 
+def answer(options: t.Mapping[str, t.Any], *, write: bool) -> dict[str, t.Any]:
+    """The result of the module C(caddy_info), which only reads, whatever *write*. Raises LastroError."""
+    return {"changed": False, **read(Flags(Path(options["state_dir"]) / "proxy"), options["hosts"])}
+
+
 __all__ = (
     "Change",
     "Flags",
@@ -298,6 +303,7 @@ __all__ = (
     "Wanted",
     "Words",
     "act",
+    "answer",
     "apply",
     "diff",
     "flag_fields",

@@ -102,4 +102,21 @@ def save_ports(path: Path, ports: t.Mapping[str, t.Sequence[int]]) -> None:
         write_atomic(path, json.dumps({"ports": ports}).encode())
 
 
-__all__ = ("SLOTS", "SlotPlan", "choose_ports", "free_ports", "load_ports", "other", "plan_process", "save_ports")
+def answer(options: t.Mapping[str, t.Any], *, write: bool) -> dict[str, t.Any]:
+    """The result of the module C(slot). Raises LastroError."""
+    path = Path(options["state_dir"]) / "ports.json"
+    kept = load_ports(path)
+    ports = choose_ports(options["processes"], kept, free_ports)
+    if ports != kept and write:
+        save_ports(path, ports)
+    plans = [plan_process(name, ports.get(name, ()), options["serving"], options["programs"], options["release"]) for name in options["processes"]]
+    return {
+        "changed": ports != kept,
+        "diff": {"before": {"ports": kept}, "after": {"ports": ports}},
+        "processes": [plan.as_dict() for plan in plans],
+        "ports": ports,
+        "needed": any(plan.needed for plan in plans),
+    }
+
+
+__all__ = ("SLOTS", "SlotPlan", "answer", "choose_ports", "free_ports", "load_ports", "other", "plan_process", "save_ports")

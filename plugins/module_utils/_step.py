@@ -60,4 +60,15 @@ def _json(path: Path) -> dict[str, t.Any]:
     return content if isinstance(content, dict) else {}
 
 
-__all__ = ("renew_timers", "status")
+def answer(options: t.Mapping[str, t.Any], *, write: bool) -> dict[str, t.Any]:
+    """The result of the module C(step_status). Raises LastroError."""
+    return {"changed": False, **status(options, write=write)}
+
+
+def answer_timers(options: t.Mapping[str, t.Any], *, write: bool) -> dict[str, t.Any]:
+    """The result of the module C(timers)."""
+    renewed = renew_timers(Path(options["state_dir"]), options["run_id"], options["seconds"], time.time) if write else []
+    return {"changed": False, "renewed": renewed}
+
+
+__all__ = ("answer", "answer_timers", "renew_timers", "status")

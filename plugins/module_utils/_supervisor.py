@@ -381,4 +381,14 @@ def info(options: t.Mapping[str, t.Any], machine: Machine) -> Result:
     }
 
 
-__all__ = ("Plan", "Server", "argument_spec", "info", "program_text", "run", "server_argument_spec", "timer_text")
+def answer(options: t.Mapping[str, t.Any], *, write: bool) -> dict[str, t.Any]:
+    """The result of the module C(supervisor). Raises LastroError."""
+    return run(options, _process.this_machine(), write=write)
+
+
+def answer_info(options: t.Mapping[str, t.Any], *, write: bool) -> dict[str, t.Any]:
+    """The result of the module C(supervisor_info), which only reads, whatever *write*. Raises LastroError."""
+    return {"changed": False, **info(options, _process.this_machine())}
+
+
+__all__ = ("Plan", "Server", "answer", "answer_info", "argument_spec", "info", "program_text", "run", "server_argument_spec", "timer_text")

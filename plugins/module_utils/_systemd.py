@@ -348,4 +348,9 @@ def info(options: t.Mapping[str, t.Any], machine: Machine, *, units: Path = UNIT
     }
 
 
-__all__ = ("UNITS", "Plan", "argument_spec", "info", "run")
+def answer(options: t.Mapping[str, t.Any], *, write: bool) -> dict[str, t.Any]:
+    """The result of the module C(systemd). Raises LastroError."""
+    return run(options, _process.this_machine(), write=write)
+
+
+__all__ = ("UNITS", "Plan", "answer", "argument_spec", "info", "run")

@@ -192,7 +192,7 @@ reloaded:
 
 from ansible_collections.lastro.deploy.plugins.module_utils import _caddy
 from ansible_collections.lastro.deploy.plugins.module_utils._argspec import ArgumentSpec, Options
-from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
+from ansible_collections.lastro.deploy.plugins.module_utils._engine_module import run
 
 CADDY: Options = {
     "config_dir": {"type": "path", "default": "/etc/caddy/sites"},
@@ -243,12 +243,7 @@ SPEC = ArgumentSpec(
 
 def main() -> None:
     """Run the module."""
-    module = SPEC.create_module()
-    try:
-        result = _caddy.run(module.params, _caddy.real_world(), write=not module.check_mode)
-    except LastroError as error:
-        module.fail_json(**error.as_result())
-    module.exit_json(**result)
+    run(_caddy.answer, SPEC)
 
 
 if __name__ == "__main__":

@@ -73,23 +73,17 @@ slots:
   sample: {"app1": "green", "app2": "blue"}
 """
 
-from pathlib import Path
 
 from ansible_collections.lastro.deploy.plugins.module_utils import _proxy_flags
 from ansible_collections.lastro.deploy.plugins.module_utils._argspec import ArgumentSpec
-from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
+from ansible_collections.lastro.deploy.plugins.module_utils._engine_module import run
 
 SPEC = ArgumentSpec({"state_dir": {"type": "path", "required": True}, "hosts": {"type": "list", "elements": "str", "default": []}})
 
 
 def main() -> None:
     """Run the module."""
-    module = SPEC.create_module()
-    try:
-        found = _proxy_flags.read(_proxy_flags.Flags(Path(module.params["state_dir"]) / "proxy"), module.params["hosts"])
-    except LastroError as error:
-        module.fail_json(**error.as_result())
-    module.exit_json(changed=False, **found)
+    run(_proxy_flags.answer, SPEC)
 
 
 if __name__ == "__main__":

@@ -136,11 +136,9 @@ reached:
   elements: str
 """
 
-from pathlib import Path
-
 from ansible_collections.lastro.deploy.plugins.module_utils import _journal_call
 from ansible_collections.lastro.deploy.plugins.module_utils._argspec import ArgumentSpec
-from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
+from ansible_collections.lastro.deploy.plugins.module_utils._engine_module import run
 
 SPEC = ArgumentSpec(
     {
@@ -158,15 +156,7 @@ SPEC = ArgumentSpec(
 
 def main() -> None:
     """Run the module."""
-    module = SPEC.create_module()
-    # Other hosts are the action plugin's business.
-    options = {name: value for name, value in module.params.items() if name != "renew_on"}
-    call = _journal_call.Call(**{**options, "state_dir": Path(options["state_dir"])}, write=not module.check_mode)
-    try:
-        result = _journal_call.run(call)
-    except LastroError as error:
-        module.fail_json(**error.as_result())
-    module.exit_json(**result)
+    run(_journal_call.answer, SPEC)
 
 
 if __name__ == "__main__":

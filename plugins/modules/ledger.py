@@ -89,13 +89,9 @@ prunable:
   elements: str
 """
 
-import dataclasses
-import typing as t
-from pathlib import Path
-
 from ansible_collections.lastro.deploy.plugins.module_utils import _ledger
 from ansible_collections.lastro.deploy.plugins.module_utils._argspec import ArgumentSpec
-from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
+from ansible_collections.lastro.deploy.plugins.module_utils._engine_module import run
 
 SPEC = ArgumentSpec(
     {
@@ -113,34 +109,9 @@ SPEC = ArgumentSpec(
 )
 
 
-def run(options: t.Mapping[str, t.Any], *, write: bool) -> dict[str, t.Any]:
-    """The module's result. Raises LastroError."""
-    path = Path(options["state_dir"]) / "ledger.json"
-    before = after = _ledger.load(path)
-    if options["release"]:
-        entry = _ledger.Release(options["release"], options["version"], options["sha256"], options["state"], options["run_id"], tuple(options["revisions"]))
-        after = _ledger.record(before, entry, live=options["live"])
-    after = _ledger.forget(after, options["forget"])
-    if after != before and write:
-        _ledger.save(path, after)
-    last_good = after.last_good(besides=options["release"] or "")
-    return {
-        "changed": after != before,
-        "diff": {"before": _ledger.as_dict(before), "after": _ledger.as_dict(after)},
-        "last_good": dataclasses.asdict(last_good) if last_good else {},
-        "prunable": list(after.prunable(options["keep"])),
-        **_ledger.as_dict(after),
-    }
-
-
 def main() -> None:
     """Run the module."""
-    module = SPEC.create_module()
-    try:
-        result = run(module.params, write=not module.check_mode)
-    except LastroError as error:
-        module.fail_json(**error.as_result())
-    module.exit_json(**result)
+    run(_ledger.answer, SPEC)
 
 
 if __name__ == "__main__":

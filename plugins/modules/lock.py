@@ -80,11 +80,9 @@ taken_over:
   type: dict
 """
 
-from pathlib import Path
-
 from ansible_collections.lastro.deploy.plugins.module_utils import _lock
 from ansible_collections.lastro.deploy.plugins.module_utils._argspec import ArgumentSpec
-from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
+from ansible_collections.lastro.deploy.plugins.module_utils._engine_module import run
 
 SPEC = ArgumentSpec(
     {
@@ -103,22 +101,7 @@ SPEC = ArgumentSpec(
 
 def main() -> None:
     """Run the module."""
-    module = SPEC.create_module()
-    options = dict(module.params)
-    state_dir, state = Path(options.pop("state_dir")), options.pop("state")
-    write = not module.check_mode
-    taken_over: _lock.Holder = {}
-    try:
-        before = _lock.holder_of(state_dir)
-        if state == "absent":
-            changed = _lock.release(state_dir, options["run_id"], write=write)
-            after = {} if changed else before
-        else:
-            after, taken_over = _lock.take(state_dir, _lock.Request(**options), write=write)
-            changed = before.get("run_id") != after["run_id"]
-    except LastroError as error:
-        module.fail_json(**error.as_result())
-    module.exit_json(changed=changed, holder=after, taken_over=taken_over, diff={"before": before, "after": after})
+    run(_lock.answer, SPEC)
 
 
 if __name__ == "__main__":

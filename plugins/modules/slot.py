@@ -66,11 +66,9 @@ needed:
   type: bool
 """
 
-from pathlib import Path
-
 from ansible_collections.lastro.deploy.plugins.module_utils import _slots
 from ansible_collections.lastro.deploy.plugins.module_utils._argspec import ArgumentSpec
-from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
+from ansible_collections.lastro.deploy.plugins.module_utils._engine_module import run
 
 SPEC = ArgumentSpec(
     {
@@ -85,24 +83,7 @@ SPEC = ArgumentSpec(
 
 def main() -> None:
     """Run the module."""
-    module = SPEC.create_module()
-    options = module.params
-    path = Path(options["state_dir"]) / "ports.json"
-    kept = _slots.load_ports(path)
-    ports = _slots.choose_ports(options["processes"], kept, _slots.free_ports)
-    try:
-        if ports != kept and not module.check_mode:
-            _slots.save_ports(path, ports)
-    except LastroError as error:
-        module.fail_json(**error.as_result())
-    plans = [_slots.plan_process(name, ports.get(name, ()), options["serving"], options["programs"], options["release"]) for name in options["processes"]]
-    module.exit_json(
-        changed=ports != kept,
-        diff={"before": {"ports": kept}, "after": {"ports": ports}},
-        processes=[plan.as_dict() for plan in plans],
-        ports=ports,
-        needed=any(plan.needed for plan in plans),
-    )
+    run(_slots.answer, SPEC)
 
 
 if __name__ == "__main__":

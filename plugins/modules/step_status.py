@@ -66,7 +66,7 @@ progress:
 
 from ansible_collections.lastro.deploy.plugins.module_utils import _step
 from ansible_collections.lastro.deploy.plugins.module_utils._argspec import ArgumentSpec
-from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
+from ansible_collections.lastro.deploy.plugins.module_utils._engine_module import run
 
 SPEC = ArgumentSpec(
     {
@@ -82,12 +82,7 @@ SPEC = ArgumentSpec(
 
 def main() -> None:
     """Run the module."""
-    module = SPEC.create_module()
-    try:
-        result = _step.status(module.params, write=not module.check_mode)
-    except LastroError as error:
-        module.fail_json(**error.as_result())
-    module.exit_json(changed=False, **result)
+    run(_step.answer, SPEC)
 
 
 if __name__ == "__main__":

@@ -101,18 +101,12 @@ timer:
 """
 
 from ansible_collections.lastro.deploy.plugins.module_utils import _supervisor
-from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
-from ansible_collections.lastro.deploy.plugins.module_utils._process import this_machine
+from ansible_collections.lastro.deploy.plugins.module_utils._engine_module import run
 
 
 def main() -> None:
     """Run the module."""
-    module = _supervisor.argument_spec().create_module()
-    try:
-        result = _supervisor.run(module.params, this_machine(), write=not module.check_mode)
-    except LastroError as error:
-        module.fail_json(**error.as_result())
-    module.exit_json(**result)
+    run(_supervisor.answer, _supervisor.argument_spec())
 
 
 if __name__ == "__main__":

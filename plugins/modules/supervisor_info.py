@@ -52,8 +52,7 @@ log_errors:
 
 from ansible_collections.lastro.deploy.plugins.module_utils import _log_errors, _supervisor
 from ansible_collections.lastro.deploy.plugins.module_utils._argspec import ArgumentSpec
-from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
-from ansible_collections.lastro.deploy.plugins.module_utils._process import this_machine
+from ansible_collections.lastro.deploy.plugins.module_utils._engine_module import run
 
 OWN = ArgumentSpec({"processes": {"type": "list", "elements": "str", "default": []}, "state_dir": {"type": "path"}})
 SPEC = OWN.merge(_supervisor.server_argument_spec()).merge(_log_errors.argument_spec())
@@ -61,12 +60,7 @@ SPEC = OWN.merge(_supervisor.server_argument_spec()).merge(_log_errors.argument_
 
 def main() -> None:
     """Run the module."""
-    module = SPEC.create_module()
-    try:
-        result = _supervisor.info(module.params, this_machine())
-    except LastroError as error:
-        module.fail_json(**error.as_result())
-    module.exit_json(changed=False, **result)
+    run(_supervisor.answer_info, SPEC)
 
 
 if __name__ == "__main__":

@@ -127,18 +127,12 @@ timer:
 """
 
 from ansible_collections.lastro.deploy.plugins.module_utils import _systemd
-from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
-from ansible_collections.lastro.deploy.plugins.module_utils._process import this_machine
+from ansible_collections.lastro.deploy.plugins.module_utils._engine_module import run
 
 
 def main() -> None:
     """Run the module."""
-    module = _systemd.argument_spec().create_module()
-    try:
-        result = _systemd.run(module.params, this_machine(), write=not module.check_mode)
-    except LastroError as error:
-        module.fail_json(**error.as_result())
-    module.exit_json(**result)
+    run(_systemd.answer, _systemd.argument_spec())
 
 
 if __name__ == "__main__":

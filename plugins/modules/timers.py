@@ -50,11 +50,9 @@ renewed:
   sample: [maintenance]
 """
 
-import time
-from pathlib import Path
-
 from ansible_collections.lastro.deploy.plugins.module_utils import _step
 from ansible_collections.lastro.deploy.plugins.module_utils._argspec import ArgumentSpec
+from ansible_collections.lastro.deploy.plugins.module_utils._engine_module import run
 
 SPEC = ArgumentSpec(
     {
@@ -67,10 +65,7 @@ SPEC = ArgumentSpec(
 
 def main() -> None:
     """Run the module."""
-    module = SPEC.create_module()
-    options = module.params
-    renewed = [] if module.check_mode else _step.renew_timers(Path(options["state_dir"]), options["run_id"], options["seconds"], time.time)
-    module.exit_json(changed=False, renewed=renewed)
+    run(_step.answer_timers, SPEC)
 
 
 if __name__ == "__main__":

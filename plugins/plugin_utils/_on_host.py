@@ -17,6 +17,7 @@ from ansible.plugins.loader import become_loader, connection_loader
 from ansible.template import Templar
 from ansible.utils.display import Display
 from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError, Text
+from ansible_collections.lastro.deploy.plugins.plugin_utils import _engine_call
 
 display = Display()
 
@@ -32,11 +33,31 @@ class OnHost(ActionBase):
     def _execute_module(self, *arguments: t.Any, **options: t.Any) -> Result:  # noqa: ANN401 - Ansible's signature
         """The module's result; a failure with ``unreached`` (the host's name) where the connection breaks."""
         try:
-            result: Result = super()._execute_module(*arguments, **options)
+            asked = self._ask_engine(options)
+            return asked or super()._execute_module(*arguments, **options)
         except AnsibleConnectionFailure as error:
             host = str(self._task.delegate_to or (options.get("task_vars") or {}).get("inventory_hostname", ""))
             return {"failed": True, "unreached": host, **_unreached(host, error).as_result()}
-        return result
+
+    def _ask_engine(self, options: Variables) -> Result:
+        """The answer of the engine's program on the host; {} where the module itself has to run."""
+        name = str(options.get("module_name") or self._task.action).rpartition(".")[2]
+        write = not self._task.check_mode
+        call = _engine_call.plan(name, options.get("module_args") or self._task.args, write=write)
+        if call is None or not self._is_pipelining_enabled("new"):
+            return {}
+        answered = self._send(call)
+        if answered["rc"] in _engine_call.NOT_THERE and write and self._install(call.program, options):
+            answered = self._send(call)
+        return {} if answered["rc"] in _engine_call.NOT_THERE else _engine_call.read(name, answered)
+
+    def _send(self, call: _engine_call.Call) -> Result:
+        answered: Result = self._low_level_execute_command(call.command, in_data=call.request)  # type: ignore[no-untyped-call]
+        return answered
+
+    def _install(self, program: str, options: Variables) -> bool:
+        installed = super()._execute_module(module_name="lastro.deploy.engine_program", module_args={"path": program}, task_vars=options.get("task_vars"))
+        return bool(installed.get("installed"))
 
     def _execute_elsewhere(self, host: str, module_name: str, module_args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> Result:
         """As ``_execute_module``, on another host of the inventory than the task's own."""

@@ -196,7 +196,7 @@ def test_small_modules_run_on_a_host(tmp_path: Path) -> None:
     assert [found[f"r{number}"]["changed"] for number in range(1, 8)] == [True, True, True, True, False, False, False]
     assert '+    "live": "r1-0000001"' in output and '"name": "qa"' in output  # what is different now
     state = tmp_path / "state"
-    assert sorted(path.name for path in state.iterdir()) == ["ledger.json", "ports.json", "signoffs.jsonl", "token"]
+    assert sorted(path.name for path in state.iterdir()) == ["bin", "ledger.json", "ports.json", "signoffs.jsonl", "token"]
     assert (state / "token").read_text(encoding="ascii") not in output + json.dumps(found)
     assert json.loads((state / "ports.json").read_text(encoding="utf-8"))["ports"] == found["r2"]["ports"]
     assert (found["r5"]["findings"], found["r7"]["finished"]) == ([], False)

@@ -39,7 +39,7 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_task_start(self, task: t.Any, is_conditional: bool) -> None:  # noqa: ANN401 - Ansible gives these no types
         self._end()
         self._began = time.monotonic()
-        self._task = {"action": task.action.rpartition(".")[2], "module": False, "phase": ""}
+        self._task = {"action": task.action.rpartition(".")[2], "name": task.get_name(), "module": False, "phase": ""}
 
     def v2_playbook_on_handler_task_start(self, task: t.Any) -> None:  # noqa: ANN401 - Ansible gives these no types
         self.v2_playbook_on_task_start(task, is_conditional=False)
