@@ -167,8 +167,11 @@ def _rehearsed(
     bin_dir = params["bin_dir"]
     try:
         with contextlib.ExitStack() as stack:
-            url = params["rehearsal_url"] or stack.enter_context(
-                _scratch_cluster.throw_away(Path(params["rehearsal_cluster"]), bin_dir=bin_dir, at_least=connection.server_version // 10000)
+            url = (
+                params["rehearsal_url"]
+                or stack.enter_context(
+                    _scratch_cluster.throw_away(Path(params["rehearsal_cluster"]), bin_dir=bin_dir, at_least=connection.server_version // 10000)
+                ).url
             )
             result = _alembic_rehearsal.rehearse(connection, project, picture, url=url, revision=params["revision"], until=until, bin_dir=bin_dir)
     except TimeoutError:

@@ -65,7 +65,10 @@ class DatabaseLocale:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """One verified backup. Sizes in bytes; *created* is ISO 8601 in UTC; *file* is a bare name beside the manifest."""
+    """One verified backup. Sizes in bytes; *created* is ISO 8601 in UTC; *file* is a bare name beside the manifest.
+
+    *copy* is the directory of a stopped cluster with the restored backup, as long as nobody used it up (``_scratch_cluster.reopened``).
+    """
 
     name: str
     run_id: str
@@ -87,6 +90,7 @@ class Manifest:
     recipients: tuple[str, ...]
     verified: tuple[str, ...]
     seconds: t.Mapping[str, float]
+    copy: str = ""
 
     @property
     def rows(self) -> int:

@@ -8,51 +8,27 @@ PRIVATE to the collection: may change at any time.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import re
-import statistics
 import time
 import typing as t
 from pathlib import Path
 
-from . import _backup_directory, _backup_manifest, _backup_snapshot, _backup_stream, _pg_dump_stream
-from ._argspec import ArgumentSpec
+from . import _backup_copy, _backup_directory, _backup_manifest, _backup_snapshot, _backup_stream, _pg_dump_stream, _scratch_cluster
+from ._backup_copy import Copy
 from ._backup_directory import Forecast, Part
 from ._backup_manifest import Manifest
-from ._backup_programs import Client, find_client
+from ._backup_programs import Client, Program, find_client
+from ._backup_sanity import check_size
 from ._backup_snapshot import sql_errors
 from ._errors import LastroError, Text
+from ._pg_dump_options import Options, argument_spec, options_from_params
 from ._pg_dump_stream import APPLICATION, Chain
-from ._postgres import ConnectionSettings, connect, connection_argument_spec
-from ._progress import Progress, progress_argument_spec, silent
+from ._postgres import ConnectionSettings, connect
+from ._progress import Progress, silent
 
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as PostgresConnection
-
-HISTORY = 5
-_TIMEOUT = re.compile(r"[1-9][0-9]*(?:ms|s|min)\Z")
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """The options of the module, checked."""
-
-    dest: Path
-    name: str
-    run_id: str
-    compression: str
-    compression_level: int
-    encryption: str
-    recipients: tuple[str, ...]
-    identity: str | None = dataclasses.field(repr=False)
-    verify: str
-    hashes: str
-    days: int
-    keep_at_least: int
-    keep: tuple[str, ...]
-    lock_wait_timeout: str
-    max_size_ratio: float
-    bin_dir: str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,102 +42,16 @@ class Ready:
     history: tuple[Manifest, ...]
 
 
-def argument_spec() -> ArgumentSpec:
-    """The module's options."""
-    own = ArgumentSpec(
-        options={
-            "dest": {"type": "path", "required": True},
-            "name": {"type": "str", "required": True},
-            "run_id": {"type": "str", "default": ""},
-            "compression": {"type": "str", "default": "zstd", "choices": ["zstd", "none"]},
-            "compression_level": {"type": "int", "default": 3},
-            "encryption": {"type": "str", "default": "age", "choices": ["age", "none"]},
-            "recipients": {"type": "list", "elements": "str", "default": []},
-            "identity": {"type": "str", "no_log": True},
-            "verify": {"type": "str", "default": "decode", "choices": ["read", "decode"]},
-            "hashes": {"type": "str", "default": "rows", "choices": ["rows", "counts"]},
-            "retention": {
-                "type": "dict",
-                "apply_defaults": True,
-                "options": {
-                    "days": {"type": "int", "default": 30},
-                    "keep_at_least": {"type": "int", "default": 5},
-                    "keep": {"type": "list", "elements": "str", "default": []},
-                },
-            },
-            "lock_wait_timeout": {"type": "str", "default": "10s"},
-            "max_size_ratio": {"type": "float", "default": 4.0},
-            "bin_dir": {"type": "path"},
-        },
-    )
-    return connection_argument_spec().merge(progress_argument_spec()).merge(own)
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What a backup is made of and with."""
 
-
-def options_from_params(params: t.Mapping[str, t.Any]) -> Options:
-    """The options of ``argument_spec`` as one object. Raises LastroError for a value that cannot be meant."""
-    retention = params["retention"]
-    options = Options(
-        dest=Path(params["dest"]),
-        days=retention["days"],
-        keep_at_least=retention["keep_at_least"],
-        keep=tuple(retention["keep"]),
-        recipients=tuple(recipient.strip() for recipient in params["recipients"]),
-        **{
-            name: params[name]
-            for name in (field.name for field in dataclasses.fields(Options))
-            if name not in {"dest", "days", "keep_at_least", "keep", "recipients"}
-        },
-    )
-    problem = _problem(options)
-    if problem:
-        raise LastroError(problem.en, remedy=Text(en="Correct the option.", pt_BR=f"Corrija a opção: {problem.pt_BR}"))
-    return options
-
-
-def _problem(options: Options) -> Text | None:
-    checks = (
-        (
-            not _backup_manifest.NAME.match(options.name),
-            Text(
-                f"name is {options.name!r}: letters, digits, dot, dash and underscore are allowed, at most 100 of them, the first a letter or digit.",
-                f"name é {options.name!r}: use até 100 letras, dígitos, ponto, hífen e sublinhado, começando por letra ou dígito.",
-            ),
-        ),
-        (
-            not _TIMEOUT.match(options.lock_wait_timeout),
-            Text(
-                f"lock_wait_timeout is {options.lock_wait_timeout!r}: a number with ms, s or min is expected, for example 10s.",
-                f"lock_wait_timeout é {options.lock_wait_timeout!r}: use um número com ms, s ou min, por exemplo 10s.",
-            ),
-        ),
-        (
-            not 1 <= options.compression_level <= 19,
-            Text(f"compression_level is {options.compression_level}: 1 to 19 are allowed.", f"compression_level é {options.compression_level}: use de 1 a 19."),
-        ),
-        (
-            options.days < 0 or options.keep_at_least < 1,
-            Text(
-                "retention needs days of 0 or more and keep_at_least of 1 or more: the last good backup is never removed.",
-                "retention exige days de 0 ou mais e keep_at_least de 1 ou mais: o último backup bom nunca é removido.",
-            ),
-        ),
-        (
-            options.max_size_ratio != 0 and options.max_size_ratio <= 1,
-            Text(f"max_size_ratio is {options.max_size_ratio}: more than 1 is expected, or 0 for no check.", "max_size_ratio deve ser maior que 1, ou 0."),
-        ),
-        (
-            options.encryption == "age" and not options.recipients,
-            Text(
-                "encryption is age, but recipients is empty; a backup in clear text must be asked for with encryption: none.",
-                "encryption é age, mas recipients está vazio; um backup sem criptografia precisa ser pedido com encryption: none.",
-            ),
-        ),
-        (
-            options.encryption == "none" and bool(options.recipients),
-            Text("recipients are given, but encryption is none.", "há recipients, mas encryption é none."),
-        ),
-    )
-    return next((text for wrong, text in checks if wrong), None)
+    connection: PostgresConnection
+    settings: ConnectionSettings
+    options: Options
+    chain: Chain
+    ready: Ready
+    progress: Progress
 
 
 def run(
@@ -181,7 +71,7 @@ def run(
     with sql_errors(settings), connect(settings, application_name=APPLICATION, autocommit=True, **_backup_snapshot.SESSION) as connection:
         ready = _check(connection, settings, options)
         if not check_mode:
-            return _make(connection, settings, options, chain, ready, progress=progress, now=now)
+            return _make(Job(connection, settings, options, chain, ready, progress), now)
     pruned = [backup.name for backup in _prunable(options, ready.history, now())]
     return {
         "changed": True,
@@ -244,21 +134,18 @@ def _same_chain(history: t.Sequence[Manifest], options: Options) -> list[Manifes
     return [one for one in history if (one.compression, one.encryption) == (options.compression, options.encryption)]
 
 
-def _make(
-    connection: PostgresConnection,
-    settings: ConnectionSettings,
-    options: Options,
-    chain: Chain,
-    ready: Ready,
-    *,
-    progress: Progress,
-    now: t.Callable[[], float],
-) -> dict[str, t.Any]:
+def _make(job: Job, now: t.Callable[[], float]) -> dict[str, t.Any]:
+    """Make the backup; with a copy that is to stay, the cluster is stopped when everything else is done."""
+    options, ready = job.options, job.ready
     created = now()
     _backup_directory.prepare(options.dest)
-    with _backup_directory.part_file(options.dest / _file(options)) as part:
-        manifest = _dump_into(part, connection, settings, options=options, chain=chain, ready=ready, created=created, progress=progress)
+    with contextlib.ExitStack() as stack:
+        copy = stack.enter_context(_empty_copy(job)) if options.verify == "restore" else None
+        part = stack.enter_context(_backup_directory.part_file(options.dest / _file(options)))
+        manifest = _dump_into(part, job, copy, created)
         warnings = check_size(manifest, _same_chain(ready.history, options), options.max_size_ratio)
+        if copy and options.keep_copy:
+            manifest = dataclasses.replace(manifest, copy=str(copy.keep()))
         try:
             part.commit()
             _backup_manifest.write(options.dest, manifest)
@@ -274,42 +161,41 @@ def _make(
     }
 
 
-def _dump_into(
-    part: Part,
-    connection: PostgresConnection,
-    settings: ConnectionSettings,
-    *,
-    options: Options,
-    chain: Chain,
-    ready: Ready,
-    created: float,
-    progress: Progress,
-) -> Manifest:
+def _empty_copy(job: Job) -> contextlib.AbstractContextManager[Copy]:
+    """Before the snapshot, which is not to be held while a cluster is made."""
+    source = _backup_copy.Source.of(job.connection)
+    return _backup_copy.empty(job.options.rehearsal_cluster, source, job.ready.client, bin_dir=job.options.bin_dir)
+
+
+def _dump_into(part: Part, job: Job, copy: Copy | None, created: float) -> Manifest:
     """Measure, dump and verify one snapshot; the file is still under its part name. Raises LastroError."""
+    options, ready, progress = job.options, job.ready, job.progress
     watch = Stopwatch()
-    snapshot, lsn = _backup_snapshot.open_snapshot(connection, lock_timeout=options.lock_wait_timeout)
-    tables = _backup_snapshot.measure(connection, hashes=options.hashes == "rows", progress=progress)
-    locale = _backup_snapshot.database_locale(connection)
+    snapshot, lsn = _backup_snapshot.open_snapshot(job.connection, lock_timeout=options.lock_wait_timeout)
+    tables = _backup_snapshot.measure(job.connection, hashes=options.hashes == "rows", progress=progress)
+    locale = _backup_snapshot.database_locale(job.connection)
     watch.lap("measure")
     streamed = _pg_dump_stream.dump(
-        settings,
+        job.settings,
         ready.client,
         part,
-        chain,
+        job.chain,
         snapshot=snapshot,
         lock_wait_timeout=options.lock_wait_timeout,
-        decoded=options.verify == "decode",
+        along=_along(job, copy),
         expected_size=ready.history[0].raw_size if ready.history else ready.database_size,
         progress=progress,
     )
     watch.lap("dump")
-    levels = _pg_dump_stream.verify(part.path, streamed, chain, decoded=options.verify == "decode", progress=progress)
+    levels = _pg_dump_stream.verify(part.path, streamed, job.chain, level=options.verify, copy=copy, progress=progress)
+    if copy:
+        copy.compare(tables, progress)
     watch.lap("verify")
     return Manifest(
         name=options.name,
         run_id=options.run_id,
         created=_backup_manifest.utc(created),
-        database=settings.database,
+        database=job.settings.database,
         server_version=ready.server_version,
         client_version=ready.client.version,
         snapshot_lsn=lsn,
@@ -329,6 +215,13 @@ def _dump_into(
     )
 
 
+def _along(job: Job, copy: Copy | None) -> contextlib.AbstractContextManager[Program] | None:
+    """Who reads the clear stream while the dump runs: the copy's pg_restore only where the stored file cannot be opened here."""
+    if copy and not job.chain.can_decode:
+        return copy.restoring()
+    return _pg_dump_stream.decoding(job.ready.client) if job.options.verify == "decode" else None
+
+
 class Stopwatch:
     """Seconds of each lap and of all."""
 
@@ -345,32 +238,6 @@ class Stopwatch:
     def seconds(self) -> dict[str, float]:
         """By lap, and ``total``."""
         return {**self._laps, "total": round(self._last - self._started, 3)}
-
-
-def check_size(manifest: Manifest, history: t.Sequence[Manifest], max_ratio: float) -> list[str]:
-    """Compare with the median of the last five good backups: a warning where it grew much, LastroError where it shrank much."""
-    sizes = [one.size for one in history[:HISTORY]]
-    if not sizes or not max_ratio:
-        return []
-    median = statistics.median(sizes)
-    if manifest.size > median * max_ratio:
-        return [f"The backup has {manifest.size} bytes, more than {max_ratio} times the median of the last {len(sizes)} good ones ({int(median)})."]
-    if manifest.size * max_ratio >= median:
-        return []
-    shrunk = [
-        f"{name} ({state.rows} -> {manifest.tables[name].rows if name in manifest.tables else 'gone'})"
-        for name, state in sorted(history[0].tables.items())
-        if name not in manifest.tables or manifest.tables[name].rows < state.rows
-    ]
-    raise LastroError(
-        f"The backup has {manifest.size} bytes, less than the median of the last {len(sizes)} good ones ({int(median)}) divided by {max_ratio}. "
-        f"Tables with fewer rows than in {history[0].name}: {', '.join(shrunk[:20]) or 'none'}. It was not kept.",
-        remedy=Text(
-            en="If the data really became fewer, run once with max_size_ratio: 0; otherwise find out who deleted them.",
-            pt_BR="Se os dados diminuíram mesmo, execute uma vez com max_size_ratio: 0; senão, descubra quem os apagou.",
-        ),
-        shrunk=shrunk,
-    )
 
 
 def _prunable(options: Options, history: t.Sequence[Manifest], now: float) -> list[Manifest]:
@@ -401,9 +268,10 @@ def _result(options: Options, manifest: Manifest, *, changed: bool) -> dict[str,
         "verified": list(manifest.verified),
         "encrypted": manifest.encryption == "age",
         "pruned": [],
+        "kept_copy": manifest.copy if changed or Path(manifest.copy, _scratch_cluster.KEPT).exists() else "",
         "client_version": manifest.client_version,
         "server_version": manifest.server_version,
     }
 
 
-__all__ = ("Options", "argument_spec", "check_size", "options_from_params", "run")
+__all__ = ("Options", "argument_spec", "options_from_params", "run")

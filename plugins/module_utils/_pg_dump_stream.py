@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import typing as t
 from pathlib import Path
 
+from ._backup_copy import Copy
 from ._backup_directory import Part
 from ._backup_manifest import sha256_of
 from ._backup_programs import Client, Program, running
@@ -56,11 +58,11 @@ def dump(
     *,
     snapshot: str,
     lock_wait_timeout: str,
-    decoded: bool,
+    along: contextlib.AbstractContextManager[Program] | None,
     expected_size: int,
     progress: Progress,
 ) -> Streamed:
-    """Stream the *snapshot* of the database into *part*; with *decoded* pg_restore reads the clear stream meanwhile. Raises LastroError."""
+    """Stream the *snapshot* of the database into *part*; the pg_restore *along* gets the clear stream meanwhile. Raises LastroError."""
     command = [
         client.program("pg_dump"),
         "--format=custom",
@@ -71,22 +73,19 @@ def dump(
     ]
     with contextlib.ExitStack() as stack:
         environment = stack.enter_context(libpq_environment(settings, application_name=APPLICATION))
-        reader = None
-        if decoded:
-            restore = [client.program("pg_restore"), "--file=/dev/null"]
-            reader = stack.enter_context(running("pg_restore", restore, environment, reads=True))
+        reader = stack.enter_context(along) if along else None
         writer = stack.enter_context(running("pg_dump", command, environment, writes=True))
 
         def report(done: int) -> None:
             progress(done, max(expected_size, done + 1), "bytes")
 
         tee = Tee(writer.source, reader.sink if reader else None, report)
-        streamed = _carry(tee, part, chain, writer=writer, reader=reader, settings=settings)
+        streamed = _carry(tee, part, chain, writer=writer, reader=reader, settings=settings, progress=progress)
     progress(streamed.raw_size, streamed.raw_size, "bytes")
     return streamed
 
 
-def _carry(tee: Tee, part: Part, chain: Chain, *, writer: Program, reader: Program | None, settings: ConnectionSettings) -> Streamed:
+def _carry(tee: Tee, part: Part, chain: Chain, *, writer: Program, reader: Program | None, settings: ConnectionSettings, progress: Progress) -> Streamed:
     target = Measured(part.stream)
     failure: Exception | None = None
     try:
@@ -101,11 +100,18 @@ def _carry(tee: Tee, part: Part, chain: Chain, *, writer: Program, reader: Progr
         raise _failed("the stream", str(failure)) from failure
     if writer.wait() != 0:
         raise _failed("pg_dump", redact(writer.complaint(), settings))
+    progress(0, 0, "indexes")
     if reader is not None and reader.wait() != 0:
         raise _failed("pg_restore, which read the dump along to prove it,", reader.complaint())
     if tee.size == 0:
         raise _failed("pg_dump", "it wrote nothing")
     return Streamed(raw_size=tee.size, size=target.size, sha256=target.sha256())
+
+
+def decoding(client: Client) -> contextlib.AbstractContextManager[Program]:
+    """A pg_restore that reads a whole dump and restores nothing."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    return running("pg_restore", [client.program("pg_restore"), "--file=/dev/null"], environment, reads=True)
 
 
 def _failed(what: str, reason: str) -> LastroError:
@@ -118,24 +124,45 @@ def _failed(what: str, reason: str) -> LastroError:
     )
 
 
-def verify(path: Path, streamed: Streamed, chain: Chain, *, decoded: bool, progress: Progress) -> tuple[str, ...]:
-    """Prove the stored file and return the levels that hold: read, decode (done while dumping), decrypt. Raises LastroError."""
+def verify(path: Path, streamed: Streamed, chain: Chain, *, level: str, copy: Copy | None, progress: Progress) -> tuple[str, ...]:
+    """Prove the stored file and return what holds: read, decode (done while dumping), decrypt, restore. Raises LastroError.
+
+    Where this host can open the file, *copy* is filled from it; else it was filled while dumping.
+    """
     digest, size = sha256_of(path, progress=progress)
     if (digest, size) != (streamed.sha256, streamed.size):
         raise _unproved(f"{size} bytes with SHA-256 {digest[:12]}... came back from the disk, {streamed.size} with {streamed.sha256[:12]}... were written")
-    levels = ["read"]
-    if decoded:
-        levels.append("decode")
-        if chain.can_decode:
-            _decode_stored(path, streamed, chain)
-            levels.append("decrypt")
-    return tuple(levels)
+    if level == "read":
+        return ("read",)
+    opened = ("decrypt",) if chain.can_decode else ()
+    if copy is not None and chain.can_decode:
+        _restore_stored(path, streamed, chain, copy, progress)
+    elif chain.can_decode:
+        _decode_stored(path, streamed, chain, len, progress)
+    return ("read", "decode", *opened, *(("restore",) if copy else ()))
 
 
-def _decode_stored(path: Path, streamed: Streamed, chain: Chain) -> None:
+def _restore_stored(path: Path, streamed: Streamed, chain: Chain, copy: Copy, progress: Progress) -> None:
+    with copy.restoring() as child:
+        with contextlib.suppress(BrokenPipeError):  # pg_restore went away: its exit status says why
+            _decode_stored(path, streamed, chain, child.sink.write, progress)
+        progress(0, 0, "indexes")
+        if child.wait() != 0:
+            raise _unproved(f"pg_restore said: {child.complaint()}")
+
+
+def _decode_stored(path: Path, streamed: Streamed, chain: Chain, write: t.Callable[[bytes], object], progress: Progress) -> None:
+    done = 0
+
+    def carry(data: bytes) -> None:
+        nonlocal done
+        write(data)
+        done += len(data)
+        progress(done, max(streamed.raw_size, done), "bytes")
+
     try:
         with path.open("rb") as stored:
-            size = decode(stored, len, compression=chain.compression, identities=chain.identities)
+            size = decode(stored, carry, compression=chain.compression, identities=chain.identities)
     except ChainError as error:
         raise _unproved(str(error)) from error
     if size != streamed.raw_size:
@@ -149,4 +176,4 @@ def _unproved(reason: str) -> LastroError:
     )
 
 
-__all__ = ("APPLICATION", "Chain", "Streamed", "dump", "verify")
+__all__ = ("APPLICATION", "Chain", "Streamed", "decoding", "dump", "verify")

@@ -33,6 +33,7 @@ def progress_argument_spec() -> ArgumentSpec:
 def file_progress(path: str | None, *, clock: Clock = time.monotonic) -> Progress:
     """A sink that keeps the newest figures in *path*, at most once a second and always at the end.
 
+    Figures of another unit, or smaller ones, begin a new stretch of the work, with seconds of its own: so a rate is that of what runs now.
     It never raises: figures that cannot be written are no reason to stop the work.
     """
     if not path:
@@ -40,11 +41,16 @@ def file_progress(path: str | None, *, clock: Clock = time.monotonic) -> Progres
     target = Path(path)
     started = clock()
     last = started - INTERVAL
+    reached = (0, "")
 
     def report(done: int, total: int, unit: str) -> None:
-        nonlocal last
+        nonlocal last, started, reached
         now = clock()
-        if now - last < INTERVAL and (done < total or not total):
+        another = reached[1] not in {"", unit}
+        if another or done < reached[0]:
+            started = now
+        reached = (done, unit)
+        if not another and now - last < INTERVAL and (done < total or not total):
             return
         last = now
         record = {"done": done, "total": total, "unit": unit, "seconds": round(now - started, 3)}

@@ -1,12 +1,17 @@
 # Copyright: (c) 2026, lastro.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A PostgreSQL cluster of our own for a rehearsal: made, used and removed by one process, and never outliving it. PRIVATE to the collection."""
+"""A PostgreSQL cluster of our own: made, used and removed by one process, and never running longer than it. PRIVATE to the collection.
+
+One that ``Cluster.keep`` was called for stays on the disk, stopped, for one ``reopened`` of another process.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
+import json
 import os
 import pwd
 import secrets
@@ -20,6 +25,7 @@ from pathlib import Path
 
 from ._backup_programs import directories, major, version_of
 from ._errors import LastroError, Text
+from ._files import write_atomic
 
 with contextlib.suppress(ImportError):  # _postgres.connect says so
     import psycopg2
@@ -30,6 +36,10 @@ ACCOUNTS = ("postgres", "nobody")
 """Whose process it is where we are root, which PostgreSQL refuses: the account of the server's package, else nobody."""
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
+KEPT = "kept.json"
+"""What a kept cluster needs to be opened again: ``{password, programs, database}``."""
+KEPT_SECONDS = 86_400
+"""How long nobody but ``left_over`` removes a kept one."""
 # What is thrown away need not survive a power failure.
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -64,37 +74,97 @@ def programs(bin_dir: str | None, at_least: int) -> Path:
     return min(fit)[1]
 
 
+@dataclasses.dataclass
+class Cluster:
+    """A running cluster: the *url* of its superuser's database, and the directory *base* that holds all of it."""
+
+    url: str = dataclasses.field(repr=False)
+    base: Path
+    programs: Path
+    password: str = dataclasses.field(repr=False)
+    kept: str = ""
+
+    def keep(self, database: str) -> Path:
+        """Leave the cluster, stopped, on the disk when its block ends: ``reopened`` finds *database* in it. The directory to ask for."""
+        self.kept = database
+        return self.base
+
+
 @contextlib.contextmanager
-def throw_away(directory: Path, *, bin_dir: str | None, at_least: int) -> t.Iterator[str]:
-    """URL of a new cluster below *directory*; at the end it is gone. It ends with this process, however that ends.
+def throw_away(directory: Path, *, bin_dir: str | None, at_least: int) -> t.Iterator[Cluster]:
+    """A new cluster below *directory*; at the end it is gone, unless it was kept. It ends with this process, however that ends.
 
     Files that a killed process left there are removed first. Raises LastroError.
     """
     where = programs(bin_dir, at_least)
-    left_over(directory, drop=True)
+    _left_over(directory, drop=True, kept_seconds=KEPT_SECONDS)
     base = directory / f"{PREFIX}{secrets.token_hex(6)}"
     account = None if os.geteuid() else _account()
     password = secrets.token_urlsafe(24)
+    with _removed(base, make=True):
+        _initialise(base, where, password, account)
+        with _running(base, where, account, password) as cluster:
+            yield cluster
+
+
+@contextlib.contextmanager
+def reopened(base: Path) -> t.Iterator[tuple[Cluster, str]]:
+    """The cluster that another process kept in *base*, and the name of the database in it; at the end it is gone. Raises LastroError."""
+    if not base.name.startswith(PREFIX) or not (base / KEPT).is_file():
+        raise _cannot(f"{base} is no cluster that was kept")
+    account = None if os.geteuid() else _account()
+    with _removed(base, make=False):
+        try:
+            kept = json.loads((base / KEPT).read_text(encoding="utf-8"))
+            (base / KEPT).unlink()
+            where, password, database = Path(kept["programs"]), str(kept["password"]), str(kept["database"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise _cannot(f"{base} cannot be opened again ({type(error).__name__})") from None
+        with _running(base, where, account, password) as cluster:
+            yield cluster, database
+
+
+@contextlib.contextmanager
+def _removed(base: Path, *, make: bool) -> t.Iterator[None]:
+    """Hold *base* for this process and remove it at the end, unless it is kept. Raises LastroError."""
     with contextlib.ExitStack() as stack:
         try:
-            base.mkdir(mode=0o700, parents=True)
-            stack.callback(shutil.rmtree, base, ignore_errors=True)
+            if make:
+                base.mkdir(mode=0o700, parents=True)
+            stack.callback(_remove, base)
             stack.enter_context(_held(base))
         except OSError as error:
-            raise _cannot(f"{base} cannot be made: {error.strerror}") from None
-        _initialise(base, where, password, account)
-        yield stack.enter_context(_running(base, where, account, password))
+            raise _cannot(f"{base} cannot be {'made' if make else 'used'}: {error.strerror}") from None
+        yield
+
+
+def _remove(base: Path) -> None:
+    if not (base / KEPT).exists():
+        shutil.rmtree(base, ignore_errors=True)
 
 
 def left_over(directory: Path, *, drop: bool) -> list[str]:
-    """What killed processes left below *directory*, removed where that is asked for."""
+    """What killed processes left below *directory*, and what was kept and is not in use, removed where that is asked for."""
+    return _left_over(directory, drop=drop, kept_seconds=0)
+
+
+def _left_over(directory: Path, *, drop: bool, kept_seconds: float) -> list[str]:
     found = []
     for base in sorted(directory.glob(f"{PREFIX}*")):
         with contextlib.suppress(BlockingIOError), _held(base):
+            if _age_of_kept(base) < kept_seconds:
+                continue
             found.append(str(base))
             if drop:
                 shutil.rmtree(base)
     return found
+
+
+def _age_of_kept(base: Path) -> float:
+    try:
+        return time.time() - (base / KEPT).stat().st_mtime
+    except OSError:
+        return float("inf")
 
 
 @contextlib.contextmanager
@@ -142,12 +212,12 @@ def _initialise(base: Path, where: Path, password: str, account: pwd.struct_pass
 
 
 @contextlib.contextmanager
-def _running(base: Path, where: Path, account: pwd.struct_passwd | None, password: str) -> t.Iterator[str]:
+def _running(base: Path, where: Path, account: pwd.struct_passwd | None, password: str) -> t.Iterator[Cluster]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     settings = [f"--{name}={value}" for name, value in {**SETTINGS, "port": str(port)}.items()]
-    url = f"postgresql://{ROLE}:{password}@127.0.0.1:{port}/postgres"
+    cluster = Cluster(f"postgresql://{ROLE}:{password}@127.0.0.1:{port}/postgres", base, where, password)
     # QUIT is what pg_ctl stop -m immediate sends.
     command = _as(account, [str(where / "postgres"), "-D", str(base / "data"), *settings], "--pdeathsig=QUIT")
     with (base / "log").open("wb") as log:
@@ -155,8 +225,10 @@ def _running(base: Path, where: Path, account: pwd.struct_passwd | None, passwor
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(base), cwd=base
         )
     try:
-        _wait(process, url, base)
-        yield url
+        _wait(process, cluster.url, base)
+        yield cluster
+        if cluster.kept:
+            _stop_whole(process, cluster)
     finally:
         process.send_signal(signal.SIGQUIT)
         try:
@@ -164,6 +236,15 @@ def _running(base: Path, where: Path, account: pwd.struct_passwd | None, passwor
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _stop_whole(process: subprocess.Popen[bytes], cluster: Cluster) -> None:
+    """Stop with a checkpoint and note what opens it again; one that does not stop so is not kept."""
+    process.send_signal(signal.SIGINT)
+    with contextlib.suppress(subprocess.TimeoutExpired, OSError):
+        if process.wait(timeout=START_SECONDS) == 0:
+            kept = {"password": cluster.password, "programs": str(cluster.programs), "database": cluster.kept}
+            write_atomic(cluster.base / KEPT, json.dumps(kept).encode())
 
 
 def _wait(process: subprocess.Popen[bytes], url: str, base: Path) -> None:
@@ -190,4 +271,4 @@ def _environment(base: Path) -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(base), "LC_ALL": "C"}
 
 
-__all__ = ("PREFIX", "left_over", "programs", "throw_away")
+__all__ = ("KEPT", "PREFIX", "ROLE", "Cluster", "left_over", "programs", "reopened", "throw_away")

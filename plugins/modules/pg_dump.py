@@ -66,9 +66,23 @@ options:
     description:
       - V(read) reads the stored file again and compares its SHA-256.
       - V(decode) does that, has C(pg_restore) read the whole dump while it is made, and decodes the stored file where this host can.
+      - V(restore) restores into a throw-away cluster below O(rehearsal_cluster) instead, and compares every table with what was counted or hashed in
+        the dump's snapshot. It takes the stored file where O(identity) or O(encryption=none) opens it, else the clear stream while the dump is made.
     type: str
     default: decode
-    choices: [read, decode]
+    choices: [read, decode, restore]
+  rehearsal_cluster:
+    description:
+      - Directory below which O(verify=restore) makes its cluster, mode 0700, with the rows of the database in clear. It is removed at the end, and dies
+        with the module. The server's programs have to be on this host. Where the module runs as root, the account C(postgres) or C(nobody) runs them.
+    type: path
+    default: /var/tmp
+  keep_copy:
+    description:
+      - Leaves the cluster of O(verify=restore), stopped, for the rehearsal of M(lastro.deploy.alembic_info). M(lastro.deploy.rehearsal_copy) removes
+        one that nobody took.
+    type: bool
+    default: false
   hashes:
     description:
       - V(rows) keeps the number of rows and a hash of the content of each table, V(counts) the number of rows alone.
@@ -200,11 +214,16 @@ seconds:
 verified:
   description:
     - What was proved. V(read), the file came back from the disk as it was written. V(decode), C(pg_restore) read the whole dump. V(decrypt),
-      the stored file was decoded again.
+      the stored file was decoded again. V(restore), the dump was restored and every table compared equal.
   returned: when the backup exists
   type: list
   elements: str
   sample: [read, decode]
+kept_copy:
+  description: Directory of the stopped cluster that O(keep_copy=true) left, empty where there is none (any more).
+  returned: when the backup exists
+  type: str
+  sample: /var/tmp/lastro-rehearsal-0f1e2d3c4b5a
 encrypted:
   description: Whether the file is encrypted.
   returned: success

@@ -20,13 +20,12 @@ import psycopg2
 import pyrage
 import pytest
 import zstandard
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.lastro.deploy.plugins.module_utils import _backup_manifest, _backup_programs, _pg_dump, _pg_dump_stream
-from ansible_collections.lastro.deploy.plugins.modules import pg_dump
 from demo.postgres import Postgres, bin_directory
 from pyrage import x25519
 
-SECRET = "a-clear-token-that-must-not-be-seen"
+from .dump_support import SECRET, Dump, execute, names
+
 Call = collections.abc.Callable[..., dict[str, t.Any]]
 
 
@@ -44,39 +43,7 @@ def identity() -> x25519.Identity:
 def dump(capsys: pytest.CaptureFixture[str], database: str, dest: Path, identity: x25519.Identity) -> Call:
     """Run the module; its result, whether it failed or not."""
 
-    def call(*, check: bool = False, **options: object) -> dict[str, t.Any]:
-        arguments: dict[str, object] = {
-            "database_url": database,
-            "dest": str(dest),
-            "name": "b1",
-            "recipients": [str(identity.to_public())],
-            "bin_dir": str(bin_directory()),
-            "_ansible_check_mode": check,
-            "_ansible_diff": True,
-            **options,
-        }
-        with patch_module_args({name: value for name, value in arguments.items() if value is not None}), pytest.raises(SystemExit):
-            pg_dump.main()
-        result: dict[str, t.Any] = json.loads(capsys.readouterr().out)
-        assert database not in json.dumps(result)
-        return result
-
-    return call
-
-
-def execute(url: str, *statements: str) -> None:
-    connection = psycopg2.connect(url)
-    connection.autocommit = True
-    try:
-        with connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
-    finally:
-        connection.close()
-
-
-def names(directory: Path) -> list[str]:
-    return sorted(path.name for path in directory.iterdir()) if directory.exists() else []
+    return Dump(capsys, database, dest, str(identity.to_public()))
 
 
 def random_bytes_table(url: str, megabytes: int) -> None:

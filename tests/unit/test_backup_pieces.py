@@ -19,9 +19,9 @@ from ansible_collections.lastro.deploy.plugins.module_utils import (
     _backup_directory,
     _backup_manifest,
     _backup_programs,
+    _backup_sanity,
     _backup_stream,
     _backup_swap,
-    _pg_dump,
     _pg_dump_stream,
     _pg_restore,
 )
@@ -408,12 +408,12 @@ def test_what_cannot_be_removed_is_told(tmp_path: Path) -> None:
 
 def test_size_is_compared_with_the_median() -> None:
     history = [manifest(f"b{number}", size=size) for number, size in enumerate((100, 90, 110, 5000, 100, 1))]
-    assert _pg_dump.check_size(manifest(size=399), history, 4.0) == []
-    assert "more than 4.0 times" in _pg_dump.check_size(manifest(size=401), history, 4.0)[0]
-    assert _pg_dump.check_size(manifest(size=25), history, 4.0) == []
-    assert _pg_dump.check_size(manifest(size=1), [], 4.0) == []
+    assert _backup_sanity.check_size(manifest(size=399), history, 4.0) == []
+    assert "more than 4.0 times" in _backup_sanity.check_size(manifest(size=401), history, 4.0)[0]
+    assert _backup_sanity.check_size(manifest(size=25), history, 4.0) == []
+    assert _backup_sanity.check_size(manifest(size=1), [], 4.0) == []
     with pytest.raises(LastroError, match="Tables with fewer rows than in b0: none") as caught:
-        _pg_dump.check_size(manifest(size=24), history, 4.0)
+        _backup_sanity.check_size(manifest(size=24), history, 4.0)
     assert caught.value.facts == {"shrunk": []}
 
 
@@ -423,11 +423,11 @@ def test_a_stored_file_that_does_not_decode_is_not_kept(tmp_path: Path) -> None:
     path.write_bytes(encoded("zstd", False, b"x" * 1000)[:-4])
     digest, size = _backup_manifest.sha256_of(path)
     with pytest.raises(LastroError, match="1000 bytes came out of it, 1001 went in"):
-        _pg_dump_stream.verify(path, _pg_dump_stream.Streamed(1001, size, digest), chain, decoded=True, progress=lambda *figures: None)
+        _pg_dump_stream.verify(path, _pg_dump_stream.Streamed(1001, size, digest), chain, level="decode", copy=None, progress=lambda *figures: None)
     path.write_bytes(b"not zstd at all")
     digest, size = _backup_manifest.sha256_of(path)
     with pytest.raises(LastroError, match="damaged"):
-        _pg_dump_stream.verify(path, _pg_dump_stream.Streamed(1001, size, digest), chain, decoded=True, progress=lambda *figures: None)
+        _pg_dump_stream.verify(path, _pg_dump_stream.Streamed(1001, size, digest), chain, level="decode", copy=None, progress=lambda *figures: None)
 
 
 class _NoDump:
@@ -447,7 +447,7 @@ class _NoDump:
                 _pg_dump_stream.Chain("zstd", 3, (KEY.to_public(),)),
                 snapshot="s",
                 lock_wait_timeout="1s",
-                decoded=True,
+                along=_pg_dump_stream.decoding(self.client),
                 expected_size=1,
                 progress=lambda *figures: None,
             )

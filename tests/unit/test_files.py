@@ -147,7 +147,9 @@ def test_progress_at_most_once_a_second_and_always_at_the_end(tmp_path: Path) ->
         report(done, total, "rows")
         seen.append(json.loads(path.read_text(encoding="utf-8"))["done"])
     assert seen == [1, 1, 3, 3, 10, 10, 6]
-    assert json.loads(path.read_text(encoding="utf-8")) == {"done": 6, "total": 0, "unit": "rows", "seconds": 2.6}
+    assert json.loads(path.read_text(encoding="utf-8")) == {"done": 6, "total": 0, "unit": "rows", "seconds": 0.1}  # since it fell to 5
+    report(1, 9, "bytes")  # another unit is written at once
+    assert json.loads(path.read_text(encoding="utf-8")) == {"done": 1, "total": 9, "unit": "bytes", "seconds": 0.0}
 
 
 def test_progress_never_stops_the_work(tmp_path: Path) -> None:

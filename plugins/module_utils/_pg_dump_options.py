@@ -1,0 +1,151 @@
+# Copyright: (c) 2026, lastro.deploy contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The options of the module C(pg_dump), checked before anything is looked at. PRIVATE to the collection: may change at any time."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import typing as t
+from pathlib import Path
+
+from . import _backup_manifest
+from ._argspec import ArgumentSpec
+from ._errors import LastroError, Text
+from ._postgres import connection_argument_spec
+from ._progress import progress_argument_spec
+
+_TIMEOUT = re.compile(r"[1-9][0-9]*(?:ms|s|min)\Z")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The options of the module, checked."""
+
+    dest: Path
+    name: str
+    run_id: str
+    compression: str
+    compression_level: int
+    encryption: str
+    recipients: tuple[str, ...]
+    identity: str | None = dataclasses.field(repr=False)
+    verify: str
+    rehearsal_cluster: Path
+    keep_copy: bool
+    hashes: str
+    days: int
+    keep_at_least: int
+    keep: tuple[str, ...]
+    lock_wait_timeout: str
+    max_size_ratio: float
+    bin_dir: str | None
+
+
+def argument_spec() -> ArgumentSpec:
+    """The module's options."""
+    own = ArgumentSpec(
+        options={
+            "dest": {"type": "path", "required": True},
+            "name": {"type": "str", "required": True},
+            "run_id": {"type": "str", "default": ""},
+            "compression": {"type": "str", "default": "zstd", "choices": ["zstd", "none"]},
+            "compression_level": {"type": "int", "default": 3},
+            "encryption": {"type": "str", "default": "age", "choices": ["age", "none"]},
+            "recipients": {"type": "list", "elements": "str", "default": []},
+            "identity": {"type": "str", "no_log": True},
+            "verify": {"type": "str", "default": "decode", "choices": ["read", "decode", "restore"]},
+            "rehearsal_cluster": {"type": "path", "default": "/var/tmp"},  # noqa: S108 - the cluster's directory in it is 0700 and has a random name
+            "keep_copy": {"type": "bool", "default": False},
+            "hashes": {"type": "str", "default": "rows", "choices": ["rows", "counts"]},
+            "retention": {
+                "type": "dict",
+                "apply_defaults": True,
+                "options": {
+                    "days": {"type": "int", "default": 30},
+                    "keep_at_least": {"type": "int", "default": 5},
+                    "keep": {"type": "list", "elements": "str", "default": []},
+                },
+            },
+            "lock_wait_timeout": {"type": "str", "default": "10s"},
+            "max_size_ratio": {"type": "float", "default": 4.0},
+            "bin_dir": {"type": "path"},
+        },
+    )
+    return connection_argument_spec().merge(progress_argument_spec()).merge(own)
+
+
+def options_from_params(params: t.Mapping[str, t.Any]) -> Options:
+    """The options of ``argument_spec`` as one object. Raises LastroError for a value that cannot be meant."""
+    retention = params["retention"]
+    options = Options(
+        dest=Path(params["dest"]),
+        rehearsal_cluster=Path(params["rehearsal_cluster"]),
+        days=retention["days"],
+        keep_at_least=retention["keep_at_least"],
+        keep=tuple(retention["keep"]),
+        recipients=tuple(recipient.strip() for recipient in params["recipients"]),
+        **{
+            name: params[name]
+            for name in (field.name for field in dataclasses.fields(Options))
+            if name not in {"dest", "rehearsal_cluster", "days", "keep_at_least", "keep", "recipients"}
+        },
+    )
+    problem = _problem(options)
+    if problem:
+        raise LastroError(problem.en, remedy=Text(en="Correct the option.", pt_BR=f"Corrija a opção: {problem.pt_BR}"))
+    return options
+
+
+def _problem(options: Options) -> Text | None:
+    checks = (
+        (
+            not _backup_manifest.NAME.match(options.name),
+            Text(
+                f"name is {options.name!r}: letters, digits, dot, dash and underscore are allowed, at most 100 of them, the first a letter or digit.",
+                f"name é {options.name!r}: use até 100 letras, dígitos, ponto, hífen e sublinhado, começando por letra ou dígito.",
+            ),
+        ),
+        (
+            not _TIMEOUT.match(options.lock_wait_timeout),
+            Text(
+                f"lock_wait_timeout is {options.lock_wait_timeout!r}: a number with ms, s or min is expected, for example 10s.",
+                f"lock_wait_timeout é {options.lock_wait_timeout!r}: use um número com ms, s ou min, por exemplo 10s.",
+            ),
+        ),
+        (
+            not 1 <= options.compression_level <= 19,
+            Text(f"compression_level is {options.compression_level}: 1 to 19 are allowed.", f"compression_level é {options.compression_level}: use de 1 a 19."),
+        ),
+        (
+            options.days < 0 or options.keep_at_least < 1,
+            Text(
+                "retention needs days of 0 or more and keep_at_least of 1 or more: the last good backup is never removed.",
+                "retention exige days de 0 ou mais e keep_at_least de 1 ou mais: o último backup bom nunca é removido.",
+            ),
+        ),
+        (
+            options.max_size_ratio != 0 and options.max_size_ratio <= 1,
+            Text(f"max_size_ratio is {options.max_size_ratio}: more than 1 is expected, or 0 for no check.", "max_size_ratio deve ser maior que 1, ou 0."),
+        ),
+        (
+            options.encryption == "age" and not options.recipients,
+            Text(
+                "encryption is age, but recipients is empty; a backup in clear text must be asked for with encryption: none.",
+                "encryption é age, mas recipients está vazio; um backup sem criptografia precisa ser pedido com encryption: none.",
+            ),
+        ),
+        (
+            options.encryption == "none" and bool(options.recipients),
+            Text("recipients are given, but encryption is none.", "há recipients, mas encryption é none."),
+        ),
+        (
+            options.keep_copy and options.verify != "restore",
+            Text("keep_copy is asked for, but only verify: restore makes a copy.", "keep_copy foi pedido, mas só verify: restore faz uma cópia."),
+        ),
+    )
+    return next((text for wrong, text in checks if wrong), None)
+
+
+__all__ = ("Options", "argument_spec", "options_from_params")

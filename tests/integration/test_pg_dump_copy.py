@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module pg_dump with verify: restore: what a throw-away cluster held, what it proves, and that it goes."""
+
+from __future__ import annotations
+
+import collections.abc
+import contextlib
+import json
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import typing as t
+from pathlib import Path
+
+import psycopg2
+import pytest
+from ansible_collections.lastro.deploy.plugins.module_utils import _backup_copy, _backup_programs, _scratch_cluster
+from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
+from ansible_collections.lastro.deploy.plugins.module_utils._postgres import parse_url
+from demo.postgres import Postgres
+from pyrage import x25519
+
+from .dump_support import Dump, execute, names, rows
+
+IDENTITY = x25519.Identity.generate()
+
+
+@pytest.fixture
+def dest(tmp_path: Path) -> Path:
+    return tmp_path / "backups"
+
+
+@pytest.fixture
+def clusters() -> collections.abc.Iterator[Path]:
+    """Where the clusters are made: their account reaches it."""
+    directory = Path(tempfile.mkdtemp(prefix="lastro-test-"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def dump(capsys: pytest.CaptureFixture[str], database: str, dest: Path, clusters: Path, postgres: Postgres) -> collections.abc.Callable[..., dict[str, t.Any]]:
+    """The module with verify: restore."""
+    call = Dump(capsys, database, dest, str(IDENTITY.to_public()))
+    where = {"verify": "restore", "rehearsal_cluster": str(clusters), "bin_dir": str(postgres.installation / "bin")}
+    return lambda **options: call(**{**where, **options})
+
+
+Call = collections.abc.Callable[..., dict[str, t.Any]]
+
+
+@pytest.fixture
+def accounts(database: str) -> str:
+    """A database with what refers to roles: an owner, a grant, a policy; and an extension, a sequence, a partition."""
+    execute(
+        database,
+        'DROP ROLE IF EXISTS "An owner"',
+        'CREATE ROLE "An owner"',
+        "CREATE TABLE accounts (id serial PRIMARY KEY, email text UNIQUE, balance numeric DEFAULT 0)",
+        'ALTER TABLE accounts OWNER TO "An owner"',
+        'GRANT SELECT ON accounts TO "An owner" WITH GRANT OPTION',
+        "ALTER TABLE accounts ENABLE ROW LEVEL SECURITY",
+        'CREATE POLICY own ON accounts FOR SELECT TO "An owner" USING (id > 0)',
+        "CREATE TABLE parted (id int) PARTITION BY RANGE (id)",
+        "CREATE TABLE parted_one PARTITION OF parted FOR VALUES FROM (0) TO (10)",
+        "INSERT INTO parted VALUES (1), (2)",
+        "INSERT INTO accounts (email) SELECT n || '@example.org' FROM generate_series(1, 500) n",
+    )
+    return database
+
+
+def servers_of(directory: Path) -> list[Path]:
+    """The processes that run on a cluster below *directory*."""
+    found = []
+    for process in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if process.name.isdigit() and f"{directory}/".encode() in (process / "cmdline").read_bytes():
+                found.append(process)
+    return found
+
+
+def during_the_copy(monkeypatch: pytest.MonkeyPatch, act: collections.abc.Callable[[_backup_copy.Copy], None]) -> None:
+    """Call *act* when pg_restore has filled the copy and nothing was compared."""
+    compare = _backup_copy.Copy.compare
+
+    def acting(self: _backup_copy.Copy, *arguments: t.Any) -> None:  # noqa: ANN401 - handed on
+        act(self)
+        compare(self, *arguments)
+
+    monkeypatch.setattr(_backup_copy.Copy, "compare", acting)
+
+
+@pytest.mark.parametrize(
+    ("options", "levels"),
+    [
+        ({}, ["read", "decode", "restore"]),
+        ({"identity": str(IDENTITY)}, ["read", "decode", "decrypt", "restore"]),
+        ({"encryption": "none", "recipients": [], "compression": "none"}, ["read", "decode", "decrypt", "restore"]),
+    ],
+)
+def test_a_restored_copy_is_compared_and_gone(
+    *, dump: Call, accounts: str, dest: Path, clusters: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, t.Any], levels: list[str]
+) -> None:
+    seen: dict[str, list[tuple[t.Any, ...]]] = {}
+
+    def look(copy: _backup_copy.Copy) -> None:
+        url = copy.settings.url()
+        seen["rows"] = rows(url, "SELECT count(*), sum(id) FROM accounts")
+        seen["owner"] = rows(url, "SELECT tableowner FROM pg_tables WHERE tablename = 'accounts'")
+        seen["policy"] = rows(url, "SELECT roles::text FROM pg_policies")
+        seen["sequence"] = rows(url, "SELECT last_value FROM accounts_id_seq")
+
+    during_the_copy(monkeypatch, look)
+    result = dump(**options)
+    assert result.get("failed") is None, result
+    assert result["verified"] == levels
+    assert json.loads(Path(result["manifest"]).read_text(encoding="utf-8"))["verified"] == levels
+    assert seen == {"rows": [(500, 125250)], "owner": [("An owner",)], "policy": [('{"An owner"}',)], "sequence": [(500,)]}
+    assert (names(clusters), servers_of(clusters), result["kept_copy"]) == ([], [], "")
+
+
+def test_a_copy_compares_equal_although_the_application_keeps_writing(dump: Call, accounts: str) -> None:
+    stop, written = threading.Event(), threading.Event()
+    count = 0
+
+    def write() -> None:
+        nonlocal count
+        with contextlib.closing(psycopg2.connect(accounts)) as connection, connection.cursor() as cursor:
+            connection.autocommit = True
+            while not stop.is_set():
+                cursor.execute("INSERT INTO accounts (email) VALUES (gen_random_uuid()::text)")
+                cursor.execute("UPDATE accounts SET balance = balance + 1 WHERE id = %s", (count % 500 + 1,))
+                count += 1
+                written.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        assert written.wait(10)
+        result = dump()
+    finally:
+        stop.set()
+        writer.join()
+    assert result["verified"] == ["read", "decode", "restore"], result
+    assert 500 < result["rows"] < 502 + count
+
+
+def test_a_copy_that_differs_is_named_and_nothing_is_kept(dump: Call, accounts: str, dest: Path, clusters: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    during_the_copy(monkeypatch, lambda copy: execute(copy.settings.url(), "UPDATE accounts SET balance = 7 WHERE id = 3", "DELETE FROM parted"))
+    result = dump()
+    assert "public.accounts (content: 500 dumped, 500 restored), public.parted_one (rows: 2 dumped, 0 restored)" in result["msg"]
+    assert [one["table"] for one in result["different"]] == ["public.accounts", "public.parted_one"]
+    assert (names(dest), names(clusters), servers_of(clusters)) == ([], [], [])
+
+
+def test_what_cannot_be_restored_is_found(dump: Call, accounts: str, dest: Path, clusters: Path) -> None:
+    # Such a constraint passes where it was declared and fails where the other table is filled later.
+    execute(
+        accounts,
+        "CREATE FUNCTION known(int) RETURNS bool LANGUAGE sql AS 'SELECT EXISTS (SELECT FROM public.parted WHERE id = $1)'",
+        "CREATE TABLE aside (id int CHECK (known(id)))",
+        "INSERT INTO aside VALUES (1)",
+    )
+    for options in ({}, {"identity": str(IDENTITY)}):
+        result = dump(**options)
+        assert "violates check constraint" in result["msg"], result
+        assert (names(dest), names(clusters), servers_of(clusters)) == ([], [], [])
+    assert dump(verify="decode")["changed"] is True
+
+
+@pytest.mark.parametrize("identity", [None, str(IDENTITY)])
+def test_a_killed_pg_restore_or_server_leaves_nothing(
+    *, dump: Call, accounts: str, dest: Path, clusters: Path, monkeypatch: pytest.MonkeyPatch, identity: str | None
+) -> None:
+    restoring = _backup_copy.Copy.restoring
+    victims: list[str] = []
+
+    @contextlib.contextmanager
+    def killed(self: _backup_copy.Copy) -> collections.abc.Iterator[_backup_programs.Program]:
+        with restoring(self) as child:
+            process = child.process.pid if victims == ["pg_restore"] else int((self.cluster.base / "data" / "postmaster.pid").read_text().split()[0])
+            os.kill(process, signal.SIGKILL)
+            yield child
+
+    monkeypatch.setattr(_backup_copy.Copy, "restoring", killed)
+    for victim in ("pg_restore", "server"):
+        victims[:] = [victim]
+        result = dump(identity=identity)
+        assert result["failed"] is True
+        assert ("SIGKILL" if victim == "pg_restore" else "pg_restore") in result["msg"]
+        assert (names(dest), names(clusters), servers_of(clusters)) == ([], [], [])
+
+
+def test_a_kept_copy_is_opened_once_by_another_process(dump: Call, accounts: str, clusters: Path, postgres: Postgres) -> None:
+    result = dump(keep_copy=True)
+    base = Path(result["kept_copy"])
+    assert (base.parent, servers_of(clusters)) == (clusters, [])
+    assert dump(keep_copy=True)["kept_copy"] == str(base)
+    with _scratch_cluster.throw_away(clusters, bin_dir=str(postgres.installation / "bin"), at_least=18):
+        assert base.exists()
+    assert _scratch_cluster.left_over(clusters, drop=False) == [str(base)]
+    with _scratch_cluster.reopened(base) as (cluster, database):
+        url = parse_url(cluster.url).with_database(database).url()
+        assert rows(url, "SELECT count(*) FROM accounts") == [(500,)]
+        assert _scratch_cluster.left_over(clusters, drop=True) == []
+    assert (names(clusters), servers_of(clusters)) == ([], [])
+    assert dump(keep_copy=True)["kept_copy"] == ""
+    with pytest.raises(LastroError, match="is no cluster that was kept"), _scratch_cluster.reopened(base):
+        pass
