@@ -24,7 +24,7 @@ from ._files import fsync_directory
 LEAST_ROOM = 16 * 1024 * 1024
 ROOM_AFTER_LAST = 1.2
 ROOM_OF_DATABASE = 0.6
-_PART = re.compile(r"\.[A-Za-z0-9][A-Za-z0-9._-]*\.(?:dump|dump\.zst|dump\.age|dump\.zst\.age|manifest\.json)\.(\d+)\.part\Z")
+_PART = re.compile(r"\.[A-Za-z0-9][A-Za-z0-9._-]*\.(?:(?:dump|globals\.sql)(?:\.zst|\.gz)?(?:\.age)?|manifest\.json)\.(\d+)\.part\Z")
 # A part whose process id belongs to another program by now, and which nobody holds, is left over all the same.
 _LEFT_OVER_SECONDS = 60
 
@@ -166,7 +166,8 @@ def remove(dest: Path, backups: t.Iterable[Manifest]) -> tuple[list[str], list[s
         try:
             manifest_path(dest, backup.name).unlink(missing_ok=True)
             fsync_directory(dest)
-            (dest / backup.file).unlink(missing_ok=True)
+            for one in backup.files:
+                (dest / one.name).unlink(missing_ok=True)
             fsync_directory(dest)
         except OSError as error:
             troubles.append(f"The backup {backup.name} is past its retention, but could not be removed: {error.strerror}.")

@@ -24,6 +24,10 @@ from ._progress import Progress, silent
 FORMAT = "lastro-backup/1"
 SUFFIX = ".manifest.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
+COMPRESSED = {"zstd": ".zst", "gzip": ".gz", "none": ""}
+"""What a file's name says of its compression."""
+GLOBALS = "globals.sql"
+"""The kind of the file with roles and tablespaces."""
 CHUNK = 1 << 20
 SECONDS_PER_DAY = 86_400
 
@@ -64,9 +68,19 @@ class DatabaseLocale:
 
 
 @dataclasses.dataclass(frozen=True)
+class StoredFile:
+    """A file of a backup: its bare *name*, bytes, and SHA-256 in hex."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Manifest:
     """One verified backup. Sizes in bytes; *created* is ISO 8601 in UTC; *file* is a bare name beside the manifest.
 
+    *more* are the backup's other files (roles and tablespaces, as SQL). *extensions* are their versions by name.
     *copy* is the directory of a stopped cluster with the restored backup, as long as nobody used it up (``_scratch_cluster.reopened``).
     """
 
@@ -90,7 +104,14 @@ class Manifest:
     recipients: tuple[str, ...]
     verified: tuple[str, ...]
     seconds: t.Mapping[str, float]
+    more: tuple[StoredFile, ...] = ()
+    extensions: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
     copy: str = ""
+
+    @property
+    def files(self) -> tuple[StoredFile, ...]:
+        """Every stored file of the backup, the dump first."""
+        return (StoredFile(self.file, self.size, self.sha256), *self.more)
 
     @property
     def rows(self) -> int:
@@ -103,9 +124,9 @@ class Manifest:
         return datetime.datetime.fromisoformat(self.created).timestamp()
 
 
-def file_name(name: str, *, compression: str, encryption: str) -> str:
-    """The name of a backup's file: ``NAME.dump``, then ``.zst`` and ``.age`` for the links of its chain."""
-    return f"{name}.dump" + (".zst" if compression == "zstd" else "") + (".age" if encryption == "age" else "")
+def file_name(name: str, *, compression: str, encryption: str, kind: str = "dump") -> str:
+    """The name of a backup's file: ``NAME.dump``, then ``.zst`` or ``.gz`` and ``.age`` for the links of its chain."""
+    return f"{name}.{kind}{COMPRESSED[compression]}{'.age' if encryption == 'age' else ''}"
 
 
 def manifest_path(dest: Path, name: str) -> Path:
@@ -140,17 +161,23 @@ def read(path: Path) -> Manifest:
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LastroError(f"{path} is not a readable manifest of a backup of ours ({type(error).__name__}).", remedy=_DAMAGED) from error
-    expected = file_name(manifest.name, compression=manifest.compression, encryption=manifest.encryption)
-    if not NAME.match(manifest.name) or manifest.file != expected or path.name != manifest.name + SUFFIX:
+    if not NAME.match(manifest.name) or path.name != manifest.name + SUFFIX or not _has_own_files(manifest):
         raise LastroError(f"The manifest {path} names a file that is not its own.", remedy=_DAMAGED)
     return manifest
+
+
+def _has_own_files(manifest: Manifest) -> bool:
+    chain = {"compression": manifest.compression, "encryption": manifest.encryption}
+    more = {one.name for one in manifest.more}
+    return manifest.file == file_name(manifest.name, **chain) and more <= {file_name(manifest.name, **chain, kind=GLOBALS)}
 
 
 def _from_json(content: dict[str, t.Any]) -> Manifest:
     if content.pop("format") != FORMAT:
         raise ValueError("another format")
     tables = {name: TableState(rows=int(one["rows"]), hash=one["hash"], columns=tuple(one["columns"])) for name, one in content["tables"].items()}
-    lists = {key: tuple(content[key]) for key in ("recipients", "verified")}
+    lists: dict[str, tuple[t.Any, ...]] = {key: tuple(content[key]) for key in ("recipients", "verified")}
+    lists["more"] = tuple(StoredFile(**one) for one in content.get("more", ()))
     manifest = Manifest(**{**content, **lists, "tables": tables, "locale": DatabaseLocale(**content["locale"])})
     assert_types(manifest)
     return manifest
@@ -158,7 +185,7 @@ def _from_json(content: dict[str, t.Any]) -> Manifest:
 
 def assert_types(manifest: Manifest) -> None:
     """Raises ValueError where a field that decides something has a wrong type."""
-    if not all(isinstance(value, int) and value >= 0 for value in (manifest.size, manifest.raw_size, manifest.database_size)):
+    if not all(isinstance(value, int) and value >= 0 for value in (manifest.raw_size, manifest.database_size, *(one.size for one in manifest.files))):
         raise ValueError("a size is not a number")
     if datetime.datetime.fromisoformat(manifest.created).tzinfo is None:
         raise ValueError("the time has no zone")
@@ -172,7 +199,7 @@ def good_ones(dest: Path, database: str) -> list[Manifest]:
             manifest = read(path)
         except LastroError:
             continue
-        if manifest.database == database and manifest.verified and _has_size(dest / manifest.file, manifest.size):
+        if manifest.database == database and manifest.verified and all(_has_size(dest / one.name, one.size) for one in manifest.files):
             found.append(manifest)
     return sorted(found, key=lambda manifest: (manifest.timestamp, manifest.name), reverse=True)
 
@@ -199,16 +226,19 @@ def sha256_of(path: Path, *, progress: Progress = silent) -> tuple[str, int]:
 
 
 def check_file(dest: Path, manifest: Manifest, *, progress: Progress = silent) -> None:
-    """Re-read the stored file. Raises LastroError that says how it differs from its manifest."""
-    path = dest / manifest.file
-    try:
-        digest, size = sha256_of(path, progress=progress)
-    except OSError as error:
-        raise LastroError(f"The backup file {path} cannot be read: {error.strerror}.", remedy=_DAMAGED) from error
-    if size != manifest.size:
-        raise LastroError(f"The backup file {path} has {size} bytes, its manifest says {manifest.size}: it was cut or overwritten.", remedy=_DAMAGED)
-    if digest != manifest.sha256:
-        raise LastroError(f"The backup file {path} has the right size but another SHA-256 than its manifest says: it was damaged or changed.", remedy=_DAMAGED)
+    """Re-read every stored file. Raises LastroError that says how one differs from its manifest."""
+    for one in manifest.files:
+        path = dest / one.name
+        try:
+            digest, size = sha256_of(path, progress=progress)
+        except OSError as error:
+            raise LastroError(f"The backup file {path} cannot be read: {error.strerror}.", remedy=_DAMAGED) from error
+        if size != one.size:
+            raise LastroError(f"The backup file {path} has {size} bytes, its manifest says {one.size}: it was cut or overwritten.", remedy=_DAMAGED)
+        if digest != one.sha256:
+            raise LastroError(
+                f"The backup file {path} has the right size but another SHA-256 than its manifest says: it was damaged or changed.", remedy=_DAMAGED
+            )
 
 
 def compare(expected: t.Mapping[str, TableState], found: t.Mapping[str, TableState]) -> list[Difference]:
@@ -242,12 +272,15 @@ def prunable(backups: t.Sequence[Manifest], *, now: float, days: int, keep_at_le
 
 
 __all__ = (
+    "COMPRESSED",
     "FORMAT",
+    "GLOBALS",
     "NAME",
     "SUFFIX",
     "DatabaseLocale",
     "Difference",
     "Manifest",
+    "StoredFile",
     "TableState",
     "check_file",
     "compare",

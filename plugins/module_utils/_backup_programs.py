@@ -163,14 +163,25 @@ def without_values(text: str) -> str:
 
 
 @contextlib.contextmanager
-def running(name: str, command: t.Sequence[str], environment: t.Mapping[str, str], *, reads: bool = False, writes: bool = False) -> t.Iterator[Program]:
-    """The child *command*, with a pipe to its input (*reads*) or from its output (*writes*); killed and reaped at the end if it still runs."""
+def running(
+    name: str,
+    command: t.Sequence[str],
+    environment: t.Mapping[str, str],
+    *,
+    reads: bool = False,
+    writes: bool = False,
+    output: t.IO[bytes] | None = None,
+) -> t.Iterator[Program]:
+    """The child *command*, with a pipe to its input (*reads*) or from its output (*writes*), which may go to the file *output* instead.
+
+    Killed and reaped at the end if it still runs.
+    """
     with tempfile.TemporaryFile() as errors:
         # A backend knows no AnsibleModule, so there is no run_command here.
         process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             list(command),
             stdin=subprocess.PIPE if reads else subprocess.DEVNULL,
-            stdout=subprocess.PIPE if writes else subprocess.DEVNULL,
+            stdout=subprocess.PIPE if writes else output or subprocess.DEVNULL,
             stderr=errors,
             env={**environment, "LC_ALL": "C"},
         )

@@ -1,10 +1,14 @@
 # Copyright: (c) 2026, lastro.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a new backup can be what it should be: its size beside the last good ones. PRIVATE to the collection: may change at any time."""
+"""Whether a new backup can be what it should be: its size beside the last good ones, its tables beside the catalog.
+
+PRIVATE to the collection: may change at any time.
+"""
 
 from __future__ import annotations
 
+import re
 import statistics
 import typing as t
 
@@ -12,6 +16,24 @@ from ._backup_manifest import Manifest
 from ._errors import LastroError, Text
 
 HISTORY = 5
+
+
+_ENTRY = re.compile(r"^\d+; \d+ \d+ TABLE DATA (.*)$", re.MULTILINE)
+
+
+def check_contents(contents: str, expected: t.Mapping[str, str]) -> None:
+    """Raises LastroError that names the tables of *expected* (``table_entries``) whose rows are not in the archive with *contents* (``pg_restore --list``)."""
+    found = {" ".join(entry.split()) for entry in _ENTRY.findall(contents)}
+    missing = sorted(name for name, entry in expected.items() if " ".join(entry.split()) not in found)
+    if missing:
+        raise LastroError(
+            f"The dump lacks the rows of {len(missing)} tables that the database has: {', '.join(missing[:20])}. It was not kept.",
+            remedy=Text(
+                en="Run again; if it stays, compare the versions of pg_dump and of the server.",
+                pt_BR="Execute de novo; se persistir, compare as versões do pg_dump e do servidor.",
+            ),
+            missing=missing,
+        )
 
 
 def check_size(manifest: Manifest, history: t.Sequence[Manifest], max_ratio: float) -> list[str]:
@@ -40,4 +62,4 @@ def check_size(manifest: Manifest, history: t.Sequence[Manifest], max_ratio: flo
     )
 
 
-__all__ = ("check_size",)
+__all__ = ("check_contents", "check_size")

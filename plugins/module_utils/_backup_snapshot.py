@@ -47,7 +47,8 @@ LARGE_OBJECTS = "large objects"
 _TABLES = """
 SELECT n.nspname, c.relname,
        coalesce((SELECT array_agg(a.attname::text) FROM pg_catalog.pg_attribute a
-                  WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '{}'::text[])
+                  WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '{}'::text[]),
+       pg_catalog.pg_get_userbyid(c.relowner)
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind = 'r' AND c.relpersistence <> 't'
@@ -187,7 +188,7 @@ def measure(
     """
     with connection.cursor() as cursor:
         cursor.execute(_TABLES)
-        tables = sorted((display_name(schema, table), schema, table, tuple(sorted(own))) for schema, table, own in cursor.fetchall())
+        tables = sorted((display_name(schema, table), schema, table, tuple(sorted(own))) for schema, table, own, _owner in cursor.fetchall())
         states = {}
         for number, (name, schema, table, own) in enumerate(tables):
             wanted = (columns or {}).get(name, own)
@@ -198,6 +199,13 @@ def measure(
         if large:
             states[LARGE_OBJECTS] = TableState(rows=large)
     return states
+
+
+def table_entries(connection: PostgresConnection) -> dict[str, str]:
+    """What ``pg_restore --list`` says of the rows of each table of ``measure``, by the table's display name: ``schema table owner``."""
+    with connection.cursor() as cursor:
+        cursor.execute(_TABLES)
+        return {display_name(schema, table): f"{schema} {table} {owner}" for schema, table, _columns, owner in cursor.fetchall()}
 
 
 def _measure_table(cursor: PostgresCursor, name: str, table: str, columns: tuple[str, ...] | None) -> TableState:
@@ -248,5 +256,6 @@ __all__ = (
     "quote_identifier",
     "server_version",
     "sql_errors",
+    "table_entries",
     "take_lock",
 )

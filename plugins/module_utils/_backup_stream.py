@@ -12,6 +12,7 @@ import errno
 import hashlib
 import os
 import typing as t
+import zlib
 
 from ._errors import LastroError, Text
 
@@ -32,6 +33,8 @@ except ImportError:
 
 CHUNK = 128 * 1024
 THREADS = min(4, os.cpu_count() or 1)
+GZIP = 16 + zlib.MAX_WBITS
+"""What zlib calls its gzip format."""
 FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _IDENTITY_PREFIX = "AGE-SECRET-KEY-1"
 
@@ -110,28 +113,23 @@ def parse_identity(identity: str | None) -> list[t.Any]:
 
 
 class Tee:
-    """Reads *source*, counts what passes and copies it to *copy*; keeps the first error of either.
+    """Reads *source*, counts what passes and hands it to *copies* too; one that ends early gets no more, and its exit status says what that means."""
 
-    A *copy* that ends early gets no more; what that means its exit status says.
-    """
-
-    def __init__(self, source: Reader, copy: t.IO[bytes] | None, report: t.Callable[[int], None]) -> None:
+    def __init__(self, source: Reader, copies: t.Iterable[t.IO[bytes]], report: t.Callable[[int], None]) -> None:
         self._source = source
-        self._copy = copy
+        self._copies = list(copies)
         self._report = report
         self.size = 0
-        self.copy_broke = False
 
     def read(self, size: int = -1, /) -> bytes:
         """Next bytes of the source."""
         data = self._source.read(size)
         self.size += len(data)
-        if data and self._copy is not None:
+        for copy in list(self._copies) if data else ():
             try:
-                self._copy.write(data)
+                copy.write(data)
             except BrokenPipeError:
-                self._copy = None
-                self.copy_broke = True
+                self._copies.remove(copy)
         self._report(self.size)
         return data
 
@@ -170,8 +168,10 @@ class Measured:
 
 
 def encode(source: Reader, target: Writer, *, compression: str, level: int, recipients: t.Sequence[t.Any]) -> None:
-    """Carry *source* through zstd (with checksum) and age into *target*. Raises OSError, ChainError."""
+    """Carry *source* through zstd (with checksum) or gzip, and age, into *target*. Raises OSError, ChainError."""
     reader: Reader = source
+    if compression == "gzip":
+        reader = _Gzip(source, level)
     if compression == "zstd":
         compressor = zstandard.ZstdCompressor(level=level, write_checksum=True, threads=THREADS)
         reader = t.cast("Reader", compressor.stream_reader(t.cast("t.IO[bytes]", source), read_size=CHUNK))
@@ -184,6 +184,53 @@ def encode(source: Reader, target: Writer, *, compression: str, level: int, reci
         while data := reader.read(CHUNK):
             target.write(data)
     target.flush()
+
+
+class _Gzip:
+    """Reads *source* compressed (RFC 1952)."""
+
+    def __init__(self, source: Reader, level: int) -> None:
+        self._source = source
+        self._compressor = zlib.compressobj(level, zlib.DEFLATED, GZIP)
+        self._ready = b""
+        self._ended = False
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Next bytes, at most *size*; empty at the end."""
+        while not self._ready and not self._ended:
+            data = self._source.read(CHUNK)
+            self._ended = not data
+            self._ready = self._compressor.compress(data) if data else self._compressor.flush()
+        most = len(self._ready) if size < 0 else size
+        data, self._ready = self._ready[:most], self._ready[most:]
+        return data
+
+
+class _Gunzip:
+    """Writes to *target* what a gzip stream holds."""
+
+    def __init__(self, target: Writer) -> None:
+        self._target = target
+        self._decompressor = zlib.decompressobj(GZIP)
+
+    def write(self, data: bytes, /) -> int:
+        """Take all of *data*. Raises zlib.error, ChainError."""
+        rest = data
+        while rest and not self._decompressor.eof:
+            self._target.write(self._decompressor.decompress(rest, CHUNK))
+            rest = self._decompressor.unconsumed_tail
+        if rest or self._decompressor.unused_data:
+            raise ChainError("there is more after the end of the gzip stream")
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing is held back here."""
+
+    def close(self) -> None:
+        """The stream ends here. Raises zlib.error, and ChainError where its end is missing."""
+        self._target.write(self._decompressor.flush())
+        if not self._decompressor.eof:
+            raise ChainError("the gzip stream is cut off")
 
 
 class _Plain:
@@ -210,7 +257,8 @@ class _Plain:
 def decode(source: Reader, write: t.Callable[[bytes], object], *, compression: str, identities: t.Sequence[t.Any]) -> int:
     """Carry a stored file back in clear to *write*; bytes written. Raises ChainError (damage, wrong identity), or the OSError of *write*."""
     plain = _Plain(write)
-    target: Writer = plain
+    gunzip = _Gunzip(plain) if compression == "gzip" else None
+    target: Writer = gunzip or plain
     if compression == "zstd":
         target = t.cast("Writer", zstandard.ZstdDecompressor().stream_writer(t.cast("t.IO[bytes]", plain), closefd=False))
     try:
@@ -219,6 +267,10 @@ def decode(source: Reader, write: t.Callable[[bytes], object], *, compression: s
         else:
             while data := source.read(CHUNK):
                 target.write(data)
+        if gunzip:
+            gunzip.close()
+    except ChainError:
+        raise
     except Exception as error:
         if plain.error is not None:
             raise plain.error from error

@@ -19,7 +19,7 @@ from ._backup_copy import Copy
 from ._backup_directory import Forecast, Part
 from ._backup_manifest import Manifest
 from ._backup_programs import Client, Program, find_client
-from ._backup_sanity import check_size
+from ._backup_sanity import check_contents, check_size
 from ._backup_snapshot import sql_errors
 from ._errors import LastroError, Text
 from ._pg_dump_options import Options, argument_spec, options_from_params
@@ -173,6 +173,7 @@ def _dump_into(part: Part, job: Job, copy: Copy | None, created: float) -> Manif
     watch = Stopwatch()
     snapshot, lsn = _backup_snapshot.open_snapshot(job.connection, lock_timeout=options.lock_wait_timeout)
     tables = _backup_snapshot.measure(job.connection, hashes=options.hashes == "rows", progress=progress)
+    entries = _backup_snapshot.table_entries(job.connection)
     locale = _backup_snapshot.database_locale(job.connection)
     watch.lap("measure")
     streamed = _pg_dump_stream.dump(
@@ -186,6 +187,7 @@ def _dump_into(part: Part, job: Job, copy: Copy | None, created: float) -> Manif
         expected_size=ready.history[0].raw_size if ready.history else ready.database_size,
         progress=progress,
     )
+    check_contents(streamed.contents, entries)
     watch.lap("dump")
     levels = _pg_dump_stream.verify(part.path, streamed, job.chain, level=options.verify, copy=copy, progress=progress)
     if copy:

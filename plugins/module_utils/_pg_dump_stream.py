@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import tempfile
 import typing as t
 from pathlib import Path
 
@@ -43,11 +44,12 @@ class Chain:
 
 @dataclasses.dataclass(frozen=True)
 class Streamed:
-    """What went into the part file: bytes of the dump, bytes on the disk and their SHA-256."""
+    """What went into the part file: bytes of the dump, bytes on the disk and their SHA-256; *contents* is what ``pg_restore --list`` says of it."""
 
     raw_size: int
     size: int
     sha256: str
+    contents: str = ""
 
 
 def dump(
@@ -74,18 +76,27 @@ def dump(
     with contextlib.ExitStack() as stack:
         environment = stack.enter_context(libpq_environment(settings, application_name=APPLICATION))
         reader = stack.enter_context(along) if along else None
+        listing = stack.enter_context(tempfile.TemporaryFile())
+        lister = stack.enter_context(running("pg_restore --list", [client.program("pg_restore"), "--list"], _bare_environment(), reads=True, output=listing))
         writer = stack.enter_context(running("pg_dump", command, environment, writes=True))
 
         def report(done: int) -> None:
             progress(done, max(expected_size, done + 1), "bytes")
 
-        tee = Tee(writer.source, reader.sink if reader else None, report)
-        streamed = _carry(tee, part, chain, writer=writer, reader=reader, settings=settings, progress=progress)
+        tee = Tee(writer.source, [one.sink for one in (lister, reader) if one], report)
+        streamed = carry(tee, part, chain, writer=writer, settings=settings)
+        progress(0, 0, "indexes")
+        for child in (lister, reader):
+            if child is not None and child.wait() != 0:
+                raise _failed("pg_restore, which read the dump along to prove it,", child.complaint())
+        listing.seek(0)
+        contents = listing.read().decode("utf-8", errors="surrogateescape")
     progress(streamed.raw_size, streamed.raw_size, "bytes")
-    return streamed
+    return dataclasses.replace(streamed, contents=contents)
 
 
-def _carry(tee: Tee, part: Part, chain: Chain, *, writer: Program, reader: Program | None, settings: ConnectionSettings, progress: Progress) -> Streamed:
+def carry(tee: Tee, part: Part, chain: Chain, *, writer: Program, settings: ConnectionSettings) -> Streamed:
+    """What *writer* says through *tee*, coded, into *part* and onto the disk. Raises LastroError with the first cause."""
     target = Measured(part.stream)
     failure: Exception | None = None
     try:
@@ -93,25 +104,26 @@ def _carry(tee: Tee, part: Part, chain: Chain, *, writer: Program, reader: Progr
         part.sync()
     except (OSError, ChainError) as error:
         failure = error
-    # First causes first: our own disk, then the program at the head of the pipe, then the one that read along.
+    # First causes first: our own disk, then the program at the head of the pipe.
     if target.error is not None or isinstance(failure, OSError):
         raise disk_error(part.final, target.error or t.cast("OSError", failure)) from failure
     if failure is not None:
         raise _failed("the stream", str(failure)) from failure
     if writer.wait() != 0:
-        raise _failed("pg_dump", redact(writer.complaint(), settings))
-    progress(0, 0, "indexes")
-    if reader is not None and reader.wait() != 0:
-        raise _failed("pg_restore, which read the dump along to prove it,", reader.complaint())
+        raise _failed(writer.name, redact(writer.complaint(), settings))
     if tee.size == 0:
-        raise _failed("pg_dump", "it wrote nothing")
+        raise _failed(writer.name, "it wrote nothing")
     return Streamed(raw_size=tee.size, size=target.size, sha256=target.sha256())
 
 
 def decoding(client: Client) -> contextlib.AbstractContextManager[Program]:
     """A pg_restore that reads a whole dump and restores nothing."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-    return running("pg_restore", [client.program("pg_restore"), "--file=/dev/null"], environment, reads=True)
+    return running("pg_restore", [client.program("pg_restore"), "--file=/dev/null"], _bare_environment(), reads=True)
+
+
+def _bare_environment() -> dict[str, str]:
+    """For a program that asks no server."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
 
 
 def _failed(what: str, reason: str) -> LastroError:

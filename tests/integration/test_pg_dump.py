@@ -204,10 +204,8 @@ def amid_the_stream(monkeypatch: pytest.MonkeyPatch, act: collections.abc.Callab
     running, read = _pg_dump_stream.running, _pg_dump_stream.Tee.read
 
     @contextlib.contextmanager
-    def noted(
-        name: str, command: list[str], environment: dict[str, str], *, reads: bool = False, writes: bool = False
-    ) -> collections.abc.Iterator[_backup_programs.Program]:
-        with running(name, command, environment, reads=reads, writes=writes) as program:
+    def noted(name: str, *arguments: t.Any, **options: t.Any) -> collections.abc.Iterator[_backup_programs.Program]:  # noqa: ANN401 - handed on
+        with running(name, *arguments, **options) as program:
             programs[name] = program
             yield program
 
@@ -430,7 +428,7 @@ def test_nothing_secret_is_in_arguments_or_environment(
     seen: list[str] = []
 
     def look(programs: Programs) -> None:
-        for program in programs.values():
+        for program in (programs["pg_dump"], programs["pg_restore"]):
             directory = Path(f"/proc/{program.process.pid}")
             seen.extend((directory / entry).read_bytes().decode(errors="replace") for entry in ("cmdline", "environ"))
 

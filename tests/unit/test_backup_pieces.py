@@ -225,7 +225,7 @@ def chain_of(compression: str, encrypted: bool) -> dict[str, t.Any]:
     return {"compression": compression, "level": 3, "recipients": [KEY.to_public()] if encrypted else []}
 
 
-CHAINS = list(itertools.product(("zstd", "none"), (True, False)))
+CHAINS = list(itertools.product(("zstd", "gzip", "none"), (True, False)))
 
 
 @pytest.mark.parametrize(("compression", "encrypted"), CHAINS)
@@ -233,7 +233,7 @@ CHAINS = list(itertools.product(("zstd", "none"), (True, False)))
 def test_what_is_encoded_decodes_to_the_same(compression: str, encrypted: bool, data: bytes, repeat: int) -> None:
     stored = io.BytesIO()
     target = _backup_stream.Measured(stored)
-    tee = _backup_stream.Tee(io.BytesIO(data * repeat), None, lambda done: None)
+    tee = _backup_stream.Tee(io.BytesIO(data * repeat), [], lambda done: None)
     _backup_stream.encode(tee, target, **chain_of(compression, encrypted))
     assert (tee.size, target.size) == (len(data) * repeat, len(stored.getvalue()))
     clear = io.BytesIO()
@@ -323,7 +323,7 @@ def test_a_reader_along_that_goes_away_does_not_stop_the_stream() -> None:
         def write(self, data: object, /) -> int:
             raise BrokenPipeError
 
-    tee = _backup_stream.Tee(io.BytesIO(b"abcdef"), Gone(), lambda done: None)
+    tee = _backup_stream.Tee(io.BytesIO(b"abcdef"), [Gone()], lambda done: None)
     assert (tee.read(3), tee.read(3), tee.read(3)) == (b"abc", b"def", b"")
 
 
