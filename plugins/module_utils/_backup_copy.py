@@ -17,7 +17,7 @@ from . import _backup_snapshot, _backup_swap, _scratch_cluster
 from ._backup_manifest import DatabaseLocale, TableState
 from ._backup_programs import Client, Program, major, running
 from ._errors import LastroError, Text
-from ._postgres import ConnectionSettings, connect, libpq_environment, parse_url, redact
+from ._postgres import ConnectionSettings, connect, libpq_environment, parse_url
 from ._progress import Progress
 
 with contextlib.suppress(ImportError):  # _postgres.require_psycopg2 says so where a connection is asked for
@@ -43,13 +43,12 @@ class Source:
     extensions: tuple[str, ...]
 
     @classmethod
-    def of(cls, connection: PostgresConnection) -> Source:
-        """Of the database that *connection* is to."""
+    def of(cls, connection: PostgresConnection, extensions: t.Iterable[str]) -> Source:
+        """Of the database with *extensions* that *connection* is to."""
         with connection.cursor() as cursor:
             cursor.execute(_ROLES, (_scratch_cluster.ROLE,))
             roles = tuple((str(name), bool(superuser)) for name, superuser in cursor.fetchall())
-        extensions = tuple(name for name, _version in _backup_snapshot.extensions(connection))
-        return cls(_backup_snapshot.server_version(connection), _backup_snapshot.database_locale(connection), roles, extensions)
+        return cls(_backup_snapshot.server_version(connection), _backup_snapshot.database_locale(connection), roles, tuple(extensions))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,9 +129,4 @@ def _check_extensions(connection: PostgresConnection, source: Source) -> None:
         )
 
 
-def complaint(child: Program, copy: Copy) -> str:
-    """What pg_restore said, without the cluster's password."""
-    return redact(child.complaint(), copy.settings)
-
-
-__all__ = ("DATABASE", "Copy", "Source", "complaint", "empty")
+__all__ = ("DATABASE", "Copy", "Source", "empty")

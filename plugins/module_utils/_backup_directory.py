@@ -73,14 +73,15 @@ def forecast(dest: Path, *, last_size: int | None, database_size: int) -> Foreca
     return Forecast(needed=max(LEAST_ROOM, int(expected)), free=disk.f_bavail * disk.f_frsize)
 
 
-def check_room(dest: Path, room: Forecast) -> None:
-    """Raises LastroError where the disk is too small."""
+def check_room(path: Path, room: Forecast, *, option: str = "dest") -> None:
+    """Raises LastroError where the disk of *path*, which is the value of *option*, is too small."""
     if room.free < room.needed:
         raise LastroError(
-            f"The disk is too full for a backup in {dest}: {room.needed} bytes are needed, {room.free} are free.",
+            f"The disk is too full for {'a backup' if option == 'dest' else 'a restored copy'} in {path}: "
+            f"{room.needed} bytes are needed, {room.free} are free.",
             remedy=Text(
-                en="Free space below dest, shorten retention.days, or put dest on a larger disk.",
-                pt_BR="Libere espaço em dest, reduza retention.days, ou coloque dest em um disco maior.",
+                en=f"Free space below {option}, shorten retention.days, or put {option} on a larger disk.",
+                pt_BR=f"Libere espaço em {option}, reduza retention.days, ou coloque {option} em um disco maior.",
             ),
             forecast=room._asdict(),
         )

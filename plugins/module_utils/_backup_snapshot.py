@@ -167,13 +167,6 @@ def database_locale(connection: PostgresConnection) -> DatabaseLocale:
     return DatabaseLocale(encoding=encoding, collate=collate, ctype=ctype, provider=provider, locale=locale)
 
 
-def extensions(connection: PostgresConnection) -> list[tuple[str, str]]:
-    """Name and version of each extension of the database."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT extname::text, extversion FROM pg_catalog.pg_extension ORDER BY 1")
-        return [(str(name), str(version)) for name, version in cursor.fetchall()]
-
-
 def measure(
     connection: PostgresConnection,
     *,
@@ -249,7 +242,6 @@ __all__ = (
     "database_size",
     "differences",
     "display_name",
-    "extensions",
     "fetch_one",
     "measure",
     "open_snapshot",

@@ -14,11 +14,22 @@ import time
 import typing as t
 from pathlib import Path
 
-from . import _backup_copy, _backup_directory, _backup_manifest, _backup_snapshot, _backup_stream, _pg_dump_stream, _scratch_cluster
+from . import (
+    _backup_copy,
+    _backup_directory,
+    _backup_globals,
+    _backup_manifest,
+    _backup_preflight,
+    _backup_snapshot,
+    _backup_stream,
+    _pg_dump_stream,
+    _scratch_cluster,
+)
 from ._backup_copy import Copy
-from ._backup_directory import Forecast, Part
-from ._backup_manifest import Manifest
-from ._backup_programs import Client, Program, find_client
+from ._backup_directory import Part
+from ._backup_manifest import Manifest, StoredFile
+from ._backup_preflight import Ready, same_chain
+from ._backup_programs import Program
 from ._backup_sanity import check_contents, check_size
 from ._backup_snapshot import sql_errors
 from ._errors import LastroError, Text
@@ -29,17 +40,6 @@ from ._progress import Progress, silent
 
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as PostgresConnection
-
-
-@dataclasses.dataclass(frozen=True)
-class Ready:
-    """What the checks found: the client, room on the disk, and the earlier good backups, newest first."""
-
-    client: Client
-    server_version: str
-    database_size: int
-    forecast: Forecast
-    history: tuple[Manifest, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ def run(
         return _result(options, existing, changed=False)
     _backup_directory.check_writable(options.dest)
     with sql_errors(settings), connect(settings, application_name=APPLICATION, autocommit=True, **_backup_snapshot.SESSION) as connection:
-        ready = _check(connection, settings, options)
+        ready = _backup_preflight.check(connection, settings, options)
         if not check_mode:
             return _make(Job(connection, settings, options, chain, ready, progress), now)
     pruned = [backup.name for backup in _prunable(options, ready.history, now())]
@@ -79,9 +79,8 @@ def run(
         "manifest": str(_backup_manifest.manifest_path(options.dest, options.name)),
         "encrypted": options.encryption == "age",
         "pruned": pruned,
-        "forecast": ready.forecast._asdict(),
-        "client_version": ready.client.version,
-        "server_version": ready.server_version,
+        **ready.as_result(),
+        "warnings": list(ready.warnings),
         "diff": _diff(ready.history, options.name, pruned),
     }
 
@@ -98,8 +97,8 @@ def _chain(options: Options) -> Chain:
     return Chain(options.compression, options.compression_level, tuple(recipients), tuple(identities))
 
 
-def _file(options: Options) -> str:
-    return _backup_manifest.file_name(options.name, compression=options.compression, encryption=options.encryption)
+def _file(options: Options, kind: str = "dump") -> str:
+    return _backup_manifest.file_name(options.name, compression=options.compression, encryption=options.encryption, kind=kind)
 
 
 def _existing(settings: ConnectionSettings, options: Options) -> Manifest | None:
@@ -117,23 +116,6 @@ def _existing(settings: ConnectionSettings, options: Options) -> Manifest | None
     return manifest
 
 
-def _check(connection: PostgresConnection, settings: ConnectionSettings, options: Options) -> Ready:
-    """Everything that would fail later. Leaves the lock of backups held by *connection*. Raises LastroError."""
-    version = _backup_snapshot.server_version(connection)
-    client = find_client(version, options.bin_dir)
-    history = tuple(_backup_manifest.good_ones(options.dest, settings.database))
-    size = _backup_snapshot.database_size(connection)
-    same_chain = _same_chain(history, options)
-    room = _backup_directory.forecast(options.dest, last_size=same_chain[0].size if same_chain else None, database_size=size)
-    _backup_directory.check_room(options.dest, room)
-    _backup_snapshot.take_lock(connection)
-    return Ready(client=client, server_version=version, database_size=size, forecast=room, history=history)
-
-
-def _same_chain(history: t.Sequence[Manifest], options: Options) -> list[Manifest]:
-    return [one for one in history if (one.compression, one.encryption) == (options.compression, options.encryption)]
-
-
 def _make(job: Job, now: t.Callable[[], float]) -> dict[str, t.Any]:
     """Make the backup; with a copy that is to stay, the cluster is stopped when everything else is done."""
     options, ready = job.options, job.ready
@@ -141,29 +123,38 @@ def _make(job: Job, now: t.Callable[[], float]) -> dict[str, t.Any]:
     _backup_directory.prepare(options.dest)
     with contextlib.ExitStack() as stack:
         copy = stack.enter_context(_empty_copy(job)) if options.verify == "restore" else None
-        part = stack.enter_context(_backup_directory.part_file(options.dest / _file(options)))
-        manifest = _dump_into(part, job, copy, created)
-        warnings = check_size(manifest, _same_chain(ready.history, options), options.max_size_ratio)
+        parts = [stack.enter_context(_backup_directory.part_file(options.dest / _file(options)))]
+        manifest = _dump_into(parts[0], job, copy, created)
+        warnings = check_size(manifest, same_chain(ready.history, options), options.max_size_ratio)
+        if options.globals != "none":
+            parts.append(stack.enter_context(_backup_directory.part_file(options.dest / _file(options, _backup_manifest.GLOBALS))))
+            manifest = dataclasses.replace(manifest, more=(_globals_into(parts[1], job),))
         if copy and options.keep_copy:
             manifest = dataclasses.replace(manifest, copy=str(copy.keep()))
         try:
-            part.commit()
+            for part in parts:
+                part.commit()
             _backup_manifest.write(options.dest, manifest)
         except OSError as error:
-            raise _backup_stream.disk_error(part.final, error) from error
+            raise _backup_stream.disk_error(options.dest / manifest.file, error) from error
     pruned, troubles = _backup_directory.remove(options.dest, _prunable(options, ready.history, now()))
     return {
         **_result(options, manifest, changed=True),
         "pruned": pruned,
-        "forecast": ready.forecast._asdict(),
-        "warnings": warnings + troubles,
+        **ready.as_result(),
+        "warnings": [*ready.warnings, *warnings, *troubles],
         "diff": _diff(ready.history, options.name, pruned),
     }
 
 
+def _globals_into(part: Part, job: Job) -> StoredFile:
+    options = job.options
+    return _backup_globals.dump(job.settings, job.ready.client, part, job.chain, which=options.globals, level=options.verify, progress=job.progress)
+
+
 def _empty_copy(job: Job) -> contextlib.AbstractContextManager[Copy]:
     """Before the snapshot, which is not to be held while a cluster is made."""
-    source = _backup_copy.Source.of(job.connection)
+    source = _backup_copy.Source.of(job.connection, job.ready.extensions)
     return _backup_copy.empty(job.options.rehearsal_cluster, source, job.ready.client, bin_dir=job.options.bin_dir)
 
 
@@ -214,6 +205,7 @@ def _dump_into(part: Part, job: Job, copy: Copy | None, created: float) -> Manif
         recipients=options.recipients,
         verified=levels,
         seconds=watch.seconds(),
+        extensions=ready.extensions,
     )
 
 
@@ -270,6 +262,7 @@ def _result(options: Options, manifest: Manifest, *, changed: bool) -> dict[str,
         "verified": list(manifest.verified),
         "encrypted": manifest.encryption == "age",
         "pruned": [],
+        "globals": str(options.dest / manifest.more[0].name) if manifest.more else "",
         "kept_copy": manifest.copy if changed or Path(manifest.copy, _scratch_cluster.KEPT).exists() else "",
         "client_version": manifest.client_version,
         "server_version": manifest.server_version,

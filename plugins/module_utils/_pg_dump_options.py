@@ -19,6 +19,14 @@ from ._progress import progress_argument_spec
 _TIMEOUT = re.compile(r"[1-9][0-9]*(?:ms|s|min)\Z")
 
 
+class _Levels(t.NamedTuple):
+    default: int
+    most: int
+
+
+_LEVELS = {"zstd": _Levels(3, 19), "gzip": _Levels(6, 9), "none": _Levels(1, 19)}
+
+
 @dataclasses.dataclass(frozen=True)
 class Options:
     """The options of the module, checked."""
@@ -31,6 +39,7 @@ class Options:
     encryption: str
     recipients: tuple[str, ...]
     identity: str | None = dataclasses.field(repr=False)
+    globals: str
     verify: str
     rehearsal_cluster: Path
     keep_copy: bool
@@ -50,11 +59,12 @@ def argument_spec() -> ArgumentSpec:
             "dest": {"type": "path", "required": True},
             "name": {"type": "str", "required": True},
             "run_id": {"type": "str", "default": ""},
-            "compression": {"type": "str", "default": "zstd", "choices": ["zstd", "none"]},
-            "compression_level": {"type": "int", "default": 3},
+            "compression": {"type": "str", "default": "zstd", "choices": ["zstd", "gzip", "none"]},
+            "compression_level": {"type": "int"},
             "encryption": {"type": "str", "default": "age", "choices": ["age", "none"]},
             "recipients": {"type": "list", "elements": "str", "default": []},
             "identity": {"type": "str", "no_log": True},
+            "globals": {"type": "str", "default": "none", "choices": ["none", "without_passwords", "with_passwords"]},
             "verify": {"type": "str", "default": "decode", "choices": ["read", "decode", "restore"]},
             "rehearsal_cluster": {"type": "path", "default": "/var/tmp"},  # noqa: S108 - the cluster's directory in it is 0700 and has a random name
             "keep_copy": {"type": "bool", "default": False},
@@ -82,6 +92,7 @@ def options_from_params(params: t.Mapping[str, t.Any]) -> Options:
     options = Options(
         dest=Path(params["dest"]),
         rehearsal_cluster=Path(params["rehearsal_cluster"]),
+        compression_level=_level(params["compression"], params["compression_level"]),
         days=retention["days"],
         keep_at_least=retention["keep_at_least"],
         keep=tuple(retention["keep"]),
@@ -89,7 +100,7 @@ def options_from_params(params: t.Mapping[str, t.Any]) -> Options:
         **{
             name: params[name]
             for name in (field.name for field in dataclasses.fields(Options))
-            if name not in {"dest", "rehearsal_cluster", "days", "keep_at_least", "keep", "recipients"}
+            if name not in {"dest", "rehearsal_cluster", "compression_level", "days", "keep_at_least", "keep", "recipients"}
         },
     )
     problem = _problem(options)
@@ -98,8 +109,18 @@ def options_from_params(params: t.Mapping[str, t.Any]) -> Options:
     return options
 
 
+def _level(compression: str, level: int | None) -> int:
+    return _LEVELS[compression].default if level is None else level
+
+
 def _problem(options: Options) -> Text | None:
-    checks = (
+    return next((text for wrong, text in (*_values(options), *_combinations(options)) if wrong), None)
+
+
+def _values(options: Options) -> tuple[tuple[bool, Text], ...]:
+    """Whether each option on its own is wrong, and what to say then."""
+    most = _LEVELS[options.compression].most
+    return (
         (
             not _backup_manifest.NAME.match(options.name),
             Text(
@@ -115,8 +136,11 @@ def _problem(options: Options) -> Text | None:
             ),
         ),
         (
-            not 1 <= options.compression_level <= 19,
-            Text(f"compression_level is {options.compression_level}: 1 to 19 are allowed.", f"compression_level é {options.compression_level}: use de 1 a 19."),
+            not 1 <= options.compression_level <= most,
+            Text(
+                f"compression_level is {options.compression_level}: 1 to {most} are allowed with {options.compression}.",
+                f"compression_level é {options.compression_level}: use de 1 a {most} com {options.compression}.",
+            ),
         ),
         (
             options.days < 0 or options.keep_at_least < 1,
@@ -129,6 +153,12 @@ def _problem(options: Options) -> Text | None:
             options.max_size_ratio != 0 and options.max_size_ratio <= 1,
             Text(f"max_size_ratio is {options.max_size_ratio}: more than 1 is expected, or 0 for no check.", "max_size_ratio deve ser maior que 1, ou 0."),
         ),
+    )
+
+
+def _combinations(options: Options) -> tuple[tuple[bool, Text], ...]:
+    """Whether options contradict each other, and what to say then."""
+    return (
         (
             options.encryption == "age" and not options.recipients,
             Text(
@@ -141,11 +171,17 @@ def _problem(options: Options) -> Text | None:
             Text("recipients are given, but encryption is none.", "há recipients, mas encryption é none."),
         ),
         (
+            options.globals == "with_passwords" and options.encryption == "none",
+            Text(
+                "globals: with_passwords is asked for with encryption: none; password hashes are not stored in clear.",
+                "globals: with_passwords foi pedido com encryption: none; os hashes de senhas não são gravados sem criptografia.",
+            ),
+        ),
+        (
             options.keep_copy and options.verify != "restore",
             Text("keep_copy is asked for, but only verify: restore makes a copy.", "keep_copy foi pedido, mas só verify: restore faz uma cópia."),
         ),
     )
-    return next((text for wrong, text in checks if wrong), None)
 
 
 __all__ = ("Options", "argument_spec", "options_from_params")

@@ -14,7 +14,10 @@ description:
   - The dump passes through C(zstd) and C(age) as a stream. No clear text touches the disk, and a file gets its final name only after it was
     written, read back and proved. The manifest that is written last is the mark of a finished backup.
   - In check mode every check that needs no writing is made for real. They are the server and the version of its client programs, the keys,
-    the directory, and the room on its disk.
+    the directory, the room on its disk, and a dump or migration that runs already.
+  - The role's timeouts do not hold for the backup. A server that was upgraded and not restarted, an extension whose files are gone and a C(pg_dump) of
+    somebody else are warnings.
+  - The tables whose rows the dump holds are compared with the catalog.
   - A backup of the same name, database and O(run_id) that already exists is read again and returned with RV(ignore:changed=false).
 extends_documentation_fragment:
   - lastro.deploy.attributes
@@ -37,14 +40,13 @@ options:
     type: str
     default: ''
   compression:
-    description: How the dump is compressed. V(zstd) adds a checksum.
+    description: How the dump is compressed. V(zstd) is the fastest and uses all processors; V(gzip) is read everywhere. Both have a checksum.
     type: str
     default: zstd
-    choices: [zstd, none]
+    choices: [zstd, gzip, none]
   compression_level:
-    description: Level of V(zstd), 1 to 19.
+    description: Level of the compression, 1 to 19 and V(3) where it is left out with V(zstd), 1 to 9 and V(6) with V(gzip).
     type: int
-    default: 3
   encryption:
     description:
       - How the dump is encrypted. V(age) demands O(recipients).
@@ -62,6 +64,13 @@ options:
       - Secret key (C(AGE-SECRET-KEY-1...)) of one of the O(recipients). It stays in memory.
       - With it O(verify=decode) also decrypts the stored file.
     type: str
+  globals:
+    description:
+      - Whether roles and tablespaces of the server, which no dump of a database holds, are kept beside it as SQL in the same coding.
+      - Only a superuser reads the hashes of passwords that V(with_passwords) adds, and they are not stored with O(encryption=none).
+    type: str
+    default: none
+    choices: [none, without_passwords, with_passwords]
   verify:
     description:
       - V(read) reads the stored file again and compares its SHA-256.
@@ -219,6 +228,21 @@ verified:
   type: list
   elements: str
   sample: [read, decode]
+globals:
+  description: The file with roles and tablespaces, empty where O(globals=none).
+  returned: when the backup exists
+  type: str
+  sample: /var/backups/calendar-api/20261121T221004-7c1f.globals.sql.zst.age
+timeouts:
+  description: The role's timeouts other than 0, which were switched off for the backup.
+  returned: when a backup was made or would be
+  type: dict
+  sample: {statement_timeout: 30000ms}
+extensions:
+  description: Versions of the database's extensions.
+  returned: when a backup was made or would be
+  type: dict
+  sample: {plpgsql: '1.0'}
 kept_copy:
   description: Directory of the stopped cluster that O(keep_copy=true) left, empty where there is none (any more).
   returned: when the backup exists

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import collections.abc
 import contextlib
+import gzip
 import io
 import json
 import os
@@ -128,6 +129,8 @@ def test_check_mode_checks_for_real_and_writes_nothing(dump: Call, tokens: str, 
         ({"name": "../b1"}, "name is '../b1'"),
         ({"lock_wait_timeout": "ten"}, "lock_wait_timeout is 'ten'"),
         ({"compression_level": 20}, "compression_level is 20"),
+        ({"compression": "gzip", "compression_level": 10}, "1 to 9 are allowed with gzip"),
+        ({"keep_copy": True}, "only verify: restore makes a copy"),
         ({"retention": {"keep_at_least": 0}}, "keep_at_least of 1 or more"),
         ({"max_size_ratio": 0.5}, "max_size_ratio is 0.5"),
         ({"recipients": []}, "must be asked for with encryption: none"),
@@ -480,3 +483,57 @@ def test_a_writer_during_the_dump_is_not_in_it(dump: Call, database: str, dest: 
     rows = [line for line in listed.splitlines() if line.endswith(("\tbefore", "\tduring"))]
     assert len(rows) == tables["public.events"]["rows"]
     assert 500 <= len(rows) < 500 + count
+
+
+@pytest.mark.parametrize(("compression", "suffix"), [("gzip", ".gz"), ("none", "")])
+def test_other_compressions(*, dump: Call, tokens: str, dest: Path, identity: x25519.Identity, compression: str, suffix: str) -> None:
+    result = dump(compression=compression, identity=str(identity), verify="decode")
+    assert result["verified"] == ["read", "decode", "decrypt"]
+    assert names(dest) == [f"b1.dump{suffix}.age", "b1.manifest.json"]
+    clear = pyrage.decrypt((dest / f"b1.dump{suffix}.age").read_bytes(), [identity])
+    archive = gzip.decompress(clear) if suffix else clear
+    assert SECRET.encode() in archive
+    assert len(archive) == result["raw_size"]
+
+
+@pytest.mark.parametrize("which", ["without_passwords", "with_passwords"])
+def test_roles_are_kept_beside_the_dump(dump: Call, tokens: str, dest: Path, identity: x25519.Identity, which: str) -> None:
+    execute(tokens, "DROP ROLE IF EXISTS keeper", "CREATE ROLE keeper LOGIN PASSWORD 'keeper-password'")
+    result = dump(globals=which)
+    assert result["globals"] == str(dest / "b1.globals.sql.zst.age")
+    assert names(dest) == ["b1.dump.zst.age", "b1.globals.sql.zst.age", "b1.manifest.json"]
+    assert {stat.S_IMODE((dest / name).stat().st_mode) for name in names(dest)} == {0o600}
+    stored = pyrage.decrypt((dest / "b1.globals.sql.zst.age").read_bytes(), [identity])
+    script = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(stored)).read().decode()
+    assert "CREATE ROLE keeper" in script
+    assert "cluster dump complete" in script
+    assert ("SCRAM-SHA-256" in script) is (which == "with_passwords")
+    assert dump(globals=which)["changed"] is False
+    (dest / "b1.globals.sql.zst.age").write_bytes(stored)
+    assert "b1.globals.sql.zst.age has" in dump(globals=which)["msg"]
+
+
+def test_what_the_globals_need_is_found_before_anything_is_written(dump: Call, tokens: str, postgres: Postgres, dest: Path) -> None:
+    execute(tokens, "DROP ROLE IF EXISTS reader", "CREATE ROLE reader LOGIN PASSWORD 'reader-password'")
+    url = postgres.url(tokens.rpartition("/")[2], user="reader", password="reader-password")
+    assert "only a superuser may read" in dump(check=True, database_url=url, globals="with_passwords")["msg"]
+    assert "password hashes are not stored in clear" in dump(check=True, encryption="none", recipients=[], globals="with_passwords")["msg"]
+    assert not dest.exists()
+
+
+def test_retention_takes_every_file_of_a_backup(dump: Call, tokens: str, dest: Path) -> None:
+    dump(name="old", globals="without_passwords", verify="read")
+    path = dest / "old.manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "created": "2020-01-01T00:00:00+00:00"}), encoding="utf-8")
+    assert dump(name="new", retention={"days": 1, "keep_at_least": 1})["pruned"] == ["old"]
+    assert names(dest) == ["new.dump.zst.age", "new.manifest.json"]
+
+
+def test_a_dump_without_a_table_is_refused(dump: Call, tokens: str, dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    execute(tokens, 'CREATE TABLE "a table of  two" (id int)')
+    entries = _pg_dump._backup_snapshot.table_entries
+    monkeypatch.setattr(_pg_dump._backup_snapshot, "table_entries", lambda connection: {**entries(connection), "public.lost": "public lost postgres"})
+    result = dump()
+    assert "lacks the rows of 1 tables that the database has: public.lost" in result["msg"]
+    assert result["missing"] == ["public.lost"]
+    assert names(dest) == []

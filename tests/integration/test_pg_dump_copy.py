@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import threading
 import typing as t
@@ -17,9 +18,10 @@ from pathlib import Path
 import psycopg2
 import pytest
 from ansible_collections.lastro.deploy.plugins.module_utils import _backup_copy, _backup_programs, _scratch_cluster
+from ansible_collections.lastro.deploy.plugins.module_utils._backup_manifest import DatabaseLocale
 from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
 from ansible_collections.lastro.deploy.plugins.module_utils._postgres import parse_url
-from demo.postgres import Postgres
+from demo.postgres import Postgres, bin_directory
 from pyrage import x25519
 
 from .dump_support import Dump, execute, names, rows
@@ -210,3 +212,63 @@ def test_a_kept_copy_is_opened_once_by_another_process(dump: Call, accounts: str
     assert dump(keep_copy=True)["kept_copy"] == ""
     with pytest.raises(LastroError, match="is no cluster that was kept"), _scratch_cluster.reopened(base):
         pass
+
+
+@pytest.fixture
+def extension(accounts: str, postgres: Postgres) -> collections.abc.Iterator[Path]:
+    """The control file of an extension that the database has."""
+    control = postgres.installation / "share" / "extension" / "lastro_probe.control"
+    script = control.with_name("lastro_probe--1.0.sql")
+    control.write_text("default_version = '1.0'\nrelocatable = true\n", encoding="utf-8")
+    script.write_text("CREATE FUNCTION probe() RETURNS int LANGUAGE sql AS 'SELECT 1';\n", encoding="utf-8")
+    for path in (control, script):
+        path.chmod(0o644)
+    try:
+        execute(accounts, "CREATE EXTENSION lastro_probe")
+        yield control
+    finally:
+        control.unlink(missing_ok=True)
+        script.unlink()
+
+
+def test_an_extension_that_is_not_on_this_host_is_named_before_the_dump(dump: Call, extension: Path, dest: Path, clusters: Path) -> None:
+    first = dump()
+    assert (first["changed"], first["extensions"]["lastro_probe"]) == (True, "1.0")
+    assert json.loads(Path(first["manifest"]).read_text(encoding="utf-8"))["extensions"]["lastro_probe"] == "1.0"
+    extension.unlink()
+    result = dump(name="b2")
+    assert "no extension lastro_probe, which the database uses" in result["msg"]
+    assert result["extensions"] == ["lastro_probe"]
+    assert "the extension lastro_probe 1.0 any more" in str(dump(name="b3", verify="decode")["warnings"])
+    assert [name for name in names(dest) if name.startswith("b2")] == []
+    assert names(clusters) == []
+
+
+def test_a_locale_that_this_host_does_not_know_is_no_obstacle(clusters: Path, postgres: Postgres) -> None:
+    client = _backup_programs.find_client("18", str(postgres.installation / "bin"))
+    for provider, locale in (("c", ""), ("b", "C.UTF-8")):
+        strange = DatabaseLocale("UTF8", "xx_YY.UTF-8", "xx_YY.UTF-8", provider, locale)
+        source = _backup_copy.Source("18.0", strange, (("one", False), ("two", True)), ())
+        with _backup_copy.empty(clusters, source, client, bin_dir=str(client.directory)) as copy:
+            url = copy.settings.url()
+            assert rows(url, "SELECT datcollate, pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()") == [("C", "UTF8")]
+            assert rows(url, "SELECT rolname, rolsuper, rolcanlogin FROM pg_roles WHERE rolname IN ('one', 'two') ORDER BY 1") == [
+                ("one", False, False),
+                ("two", True, False),
+            ]
+
+
+def test_what_a_copy_needs_is_found_before_anything_is_written(dump: Call, accounts: str, dest: Path, clusters: Path, tmp_path: Path) -> None:
+    for name in ("pg_dump", "pg_restore"):
+        (tmp_path / name).symlink_to(bin_directory() / name)
+    assert "no programs of a PostgreSQL server of 18 or newer are on this host" in dump(bin_dir=str(tmp_path))["msg"]
+    disk = Path(tempfile.mkdtemp(prefix="lastro-test-"))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)], check=True)
+    try:
+        result = dump(rehearsal_cluster=str(disk))
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+        disk.rmdir()
+    assert f"The disk is too full for a restored copy in {disk}" in result["msg"]
+    assert result["forecast"]["needed"] > 256 << 20
+    assert (dest.exists(), names(clusters)) == (False, [])

@@ -544,3 +544,38 @@ def test_quoting_leaves_no_way_out(text: str) -> None:
     literal = _backup_swap._literal(text)
     assert literal.strip().removeprefix("E")[1:-1].replace("''", "").count("'") == 0
     assert "\\" not in literal.replace("\\\\", "") or literal.startswith(" E'")
+
+
+@pytest.mark.parametrize("cut", [1, 4, 8, 100])
+def test_a_truncated_gzip_stream_does_not_decode(cut: int) -> None:
+    content = encoded("gzip", False, os.urandom(300_000))
+    with pytest.raises(_backup_stream.ChainError, match="cut off"):
+        _backup_stream.decode(io.BytesIO(content[:-cut]), len, compression="gzip", identities=[])
+    with pytest.raises(_backup_stream.ChainError, match="more after the end"):
+        _backup_stream.decode(io.BytesIO(content + b"x" * cut), len, compression="gzip", identities=[])
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [{"name": "../b1.globals.sql.zst.age", "size": 1, "sha256": SHA}],
+        [{"name": "b2.globals.sql.zst.age", "size": 1, "sha256": SHA}],
+        [{"name": "b1.globals.sql.zst.age", "size": "1", "sha256": SHA}],
+        [{"name": "b1.globals.sql.zst.age", "size": 1}],
+    ],
+)
+def test_a_manifest_with_files_of_another_is_refused(tmp_path: Path, more: list[dict[str, object]]) -> None:
+    path = _backup_manifest.write(tmp_path, manifest())
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "more": more}), encoding="utf-8")
+    with pytest.raises(LastroError):
+        _backup_manifest.read(path)
+
+
+def test_a_manifest_names_all_its_files(tmp_path: Path) -> None:
+    one = _backup_manifest.StoredFile("b1.globals.sql.zst.age", 4, SHA)
+    made = manifest(more=(one,), extensions={"hstore": "1.8"}, copy="/var/tmp/lastro-rehearsal-1")
+    assert _backup_manifest.read(_backup_manifest.write(tmp_path, made)) == made
+    (tmp_path / made.file).write_bytes(b"1234")
+    assert _backup_manifest.good_ones(tmp_path, "app") == []
+    (tmp_path / one.name).write_bytes(b"1234")
+    assert _backup_manifest.good_ones(tmp_path, "app") == [made]
