@@ -13,14 +13,15 @@ import subprocess
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-RELEASES = ("r1", "r2", "r3", "r4")
+RELEASES = ("r1", "r2", "r3", "r4", "r5")
 # r3 turns out to be bad, so r4 is made from r2.
-MADE_FROM = {"r2": "r1", "r3": "r2", "r4": "r2"}
+MADE_FROM = {"r2": "r1", "r3": "r2", "r4": "r2", "r5": "r4"}
 MESSAGES = {
     "r1": "Bookings, schedules, login",
     "r2": "One booking for a slot by constraint; tokens encrypted beside the clear ones",
     "r3": "Watch how busy the calendar is",
     "r4": "Take back the watching; tokens encrypted alone",
+    "r5": "Forget the names of users",
 }
 AUTHOR = "calendar-api <calendar-api@example.org>"
 IGNORED = frozenset({"__pycache__", ".git"})

@@ -52,6 +52,22 @@ options:
     type: list
     elements: str
     default: []
+  backup:
+    description: The second backup, as the module returns it in RV(lastro.deploy.journal#module:second_backup); empty where there is none.
+    type: dict
+    default: {}
+  doors:
+    description: Since when each proxy host shuts users out now, by host.
+    type: dict
+    default: {}
+  identity:
+    description: Whether the key that opens the backup is at hand, or none is needed.
+    type: bool
+    default: false
+  writers:
+    description: Whether processes run that no door keeps from writing, such as workers.
+    type: bool
+    default: false
   scope:
     description: The scope that a human asks for instead.
     type: str
@@ -65,7 +81,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: C(scope), C(reason) in both languages, C(decrypt), and the C(facts) behind them.
+  description: C(scope), C(reason) in both languages, C(decrypt), the C(facts) behind them, and C(next), what a person does.
   type: dict
 """
 
@@ -81,17 +97,31 @@ def decide(
     reached: list[str] | None = None,
     scope: str = "",
     between: list[str] | None = None,
+    backup: dict[str, t.Any] | None = None,
+    doors: dict[str, str] | None = None,
+    identity: bool = False,
+    writers: bool = False,
 ) -> dict[str, t.Any]:
     """The decision with its facts, as plain data. Raises AnsibleFilterError for a scope that there is not."""
     if scope and scope not in _decide.SCOPES:
         raise AnsibleFilterError(f"deploy_rollback_scope is {scope!r}: choose one of {', '.join(_decide.SCOPES)}.")
     phases = {**dict.fromkeys(reached or [], "started"), **run["phases"]}
     state = _journal.RunState(phases=phases, evidence=run["evidence"])
-    facts = _decide.facts_of([state], compatible=compatible, reversible=reversible, migrated=migrated, target=target, serving=serving, between=between or ())
+    taken = _decide.Backup(backup["name"], backup["since"], backup["left"], doors or {}, identity=identity, writers=writers) if backup else None
+    facts = _decide.facts_of(
+        [state], compatible=compatible, reversible=reversible, migrated=migrated, target=target, serving=serving, between=between or (), backup=taken
+    )
     decision = _decide.decide(facts)
     if scope:
         decision = _decide.Decision(scope, _decide.ASKED, decision.decrypt)
-    return {"scope": decision.scope, "reason": decision.reason._asdict(), "decrypt": decision.decrypt, "facts": dataclasses.asdict(facts)}
+    following = _decide.next_step(decision, facts, taken)
+    return {
+        "scope": decision.scope,
+        "reason": decision.reason._asdict(),
+        "decrypt": decision.decrypt,
+        "facts": dataclasses.asdict(facts),
+        "next": following._asdict() if following else {},
+    }
 
 
 def outcome(run: dict[str, t.Any]) -> str:

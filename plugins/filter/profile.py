@@ -88,6 +88,14 @@ def token_evidence(tables: t.Sequence[t.Mapping[str, t.Any]]) -> dict[str, t.Any
     return {"tables": [pick(table, "table", *TOKEN_FIGURES) for table in tables]}
 
 
+def before_switch(pending: t.Sequence[t.Mapping[str, t.Any]], when: str) -> list[t.Mapping[str, t.Any]]:
+    """Those of the *pending* revisions that phase migrate runs, by C(deploy_migrations.when)."""
+    if when == "after_switch":
+        return []
+    first = next((place for place, one in enumerate(pending) if one["kind"] == "contract"), len(pending))
+    return list(pending[:first] if when == "auto" else pending)
+
+
 def rollback_target(ledger: t.Mapping[str, t.Any], standalone: bool = False) -> dict[str, t.Any]:
     """The release to go back to: the live good one, or (asked for by hand) the good one before it; {} where there is none."""
     good = [release for release in ledger["releases"] if release["state"] == "good"]
@@ -128,6 +136,11 @@ def serving(hosts: t.Sequence[str], host_variables: t.Mapping[str, t.Any]) -> li
     return [release for release in found if release]
 
 
+def doors(hosts: t.Sequence[str], host_variables: t.Mapping[str, t.Any]) -> dict[str, str]:
+    """Since when each proxy host shuts users out; one that could not be looked at may let anybody in."""
+    return {host: str(host_variables[host].get("rollback_door", "")) for host in hosts}
+
+
 def watches_logs(watch: t.Mapping[str, t.Any]) -> bool:
     """Whether a gate of the watch is on what the application hosts log."""
     return any(gate.get("metric") == _log_errors.METRIC for gate in watch.get("gates") or ())
@@ -141,6 +154,8 @@ class FilterModule:
         functions: tuple[t.Callable[..., t.Any], ...] = (
             batch_sizes,
             before_batch,
+            before_switch,
+            doors,
             environment_file,
             health_checks,
             judge_log_errors,

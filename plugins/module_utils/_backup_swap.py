@@ -232,6 +232,21 @@ def exchange(
     return lost
 
 
+def left_over(connection: PostgresConnection, live: str, run_ids: t.Sequence[str], *, write: bool) -> tuple[list[str], bool]:
+    """What killed restores of these runs left: the copies, dropped, and whether *live* was closed by one of them, opened again."""
+    names = [Names.of(live, into=None, run_id=run_id, backup="").into for run_id in run_ids]
+    there = look(connection, [live, *names])
+    states = {name: there[name].mark[0] for name in names if name in there and there[name].mark[0]}
+    closed = SWAPPING in states.values() and live in there and not there[live].allows_connections
+    if write:
+        for name in states:
+            # Its sessions end with it, so that a restore which only lost its controller exchanges nothing any more.
+            drop(connection, name)
+        if closed and not look(connection, [live])[live].allows_connections:
+            allow_connections(connection, live, True)
+    return list(states), closed
+
+
 def _put_back(connection: PostgresConnection, names: Names, backup: Manifest) -> None:
     with contextlib.suppress(psycopg2.Error):  # where the server itself went away the mark SWAPPING tells the next run to do it
         allow_connections(connection, names.live, True)
@@ -288,6 +303,7 @@ __all__ = (
     "exchange",
     "execute",
     "find_lost",
+    "left_over",
     "look",
     "loss_error",
     "mark",

@@ -30,7 +30,7 @@ class Facts:
     *migration* compares the database with what the last good release needs: compatible means that it runs on the newer
     schema, reversible that it does not but every revision has a working downgrade. *switched* says that any host serves
     (or may serve) another release than the last good one. *writes_possible* and *restorable* speak of the second
-    backup, taken after the drain of a maintenance that is still on.
+    backup, taken after the drain of a maintenance that is still on; it can be restored where the key that opens it is at hand.
     """
 
     migration: Migration = "none"
@@ -48,6 +48,24 @@ class Decision:
     scope: Scope
     reason: Text
     decrypt: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Backup:
+    """The second backup of a run, as ``_journal.second_backup`` has it; *doors* says since when each proxy shuts users out now."""
+
+    name: str = ""
+    since: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
+    left: bool = False
+    doors: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
+    identity: bool = False
+    writers: bool = False
+
+    @property
+    def kept_out(self) -> bool:
+        """Whether nobody can have written since: each door is the one that was shut before the backup, and nothing writes behind it."""
+        shut = bool(self.since) and all(moment and self.doors.get(host) == moment for host, moment in self.since.items())
+        return shut and not self.left and not self.writers
 
 
 _REASONS: dict[str, Text] = {
@@ -71,14 +89,27 @@ _REASONS: dict[str, Text] = {
         "uma revisão não pode ser desfeita, e restaurar perderia o que foi gravado desde o backup",
     ),
     "no_backup": Text(
-        "a revision cannot be taken back, and there is no backup that could be restored by itself",
-        "uma revisão não pode ser desfeita, e não há backup que possa ser restaurado sozinho",
+        "a revision cannot be taken back, and there is no backup that could be restored by itself: none was taken under maintenance, or its key is not at hand",
+        "uma revisão não pode ser desfeita, e não há backup que possa ser restaurado sozinho: nenhum foi feito em manutenção, ou a chave dele não está à mão",
     ),
     "no_target": Text("there is no good release to go back to", "não há versão boa para a qual voltar"),
 }
 
 
 ASKED = Text("asked for by a human", "pedido por uma pessoa")
+
+_NEXT: dict[str, Text] = {
+    "identity": Text(
+        "The door stays shut. Give deploy_backup.identity, the key that opens the backup {0}, and run rollback.yml: it restores that backup.",
+        "A porta continua fechada. Informe deploy_backup.identity, a chave que abre o backup {0}, e execute rollback.yml: ele restaura esse backup.",
+    ),
+    "lossy": Text(
+        "restore.yml --check -e restore_name={0} -e restore_swap=true names the tables that were written to since. If that may go: rollback.yml with "
+        "-e deploy_rollback_scope=restore -e deploy_accept_loss=true. Otherwise land a release that lives with the schema.",
+        "restore.yml --check -e restore_name={0} -e restore_swap=true indica as tabelas gravadas desde então. Se isso pode ser perdido: rollback.yml com "
+        "-e deploy_rollback_scope=restore -e deploy_accept_loss=true. Senão, faça o deploy de uma versão que aceite o esquema.",
+    ),
+}
 
 
 def decide(facts: Facts) -> Decision:
@@ -121,32 +152,38 @@ def facts_of(
     target: str,
     serving: t.Collection[str],
     between: t.Collection[str] = (),
+    backup: Backup | None = None,
 ) -> Facts:
     """Facts for ``decide`` from the failed run and the unfinished ones before it.
 
     *migrated*: the database's revisions differ from those of *target*, the last good release; *compatible* and
     *reversible* say what was read of the revisions *between* the two, which a rehearsal may have seen otherwise; *serving* are the releases that
-    answered just now.
+    answered just now; *backup* is the second backup, where there is one.
     """
     rehearsals = [state.evidence.get("rehearse", {}) for state in states]
     compatible = compatible and not any(set(between) & set(one.get("breaking", ())) for one in rehearsals)
     reversible = reversible and not any(set(between) & set(one.get("irreversible", ())) for one in rehearsals)
-    entered = {phase for state in states for phase in state.phases}
     protected = any(state.phases.get("protect", "skipped") != "skipped" for state in states)
     cleared = protected and any(_may_have_cleared(state) for state in states)
     migration: Migration = "none"
     if migrated:
         migration = "compatible" if compatible else "reversible" if reversible else "irreversible"
-    drained = any(state.evidence.get("maintenance_enter", {}).get("second_backup") for state in states)
-    left = "maintenance_leave" in entered
     return Facts(
         migration=migration,
         tokens="cleared" if cleared else "both" if protected else "untouched",
         switched=any(release != target for release in serving),
-        writes_possible=left or not drained,
-        restorable=drained,
+        writes_possible=backup is None or not backup.kept_out,
+        restorable=backup is not None and backup.identity,
         target=target,
     )
+
+
+def next_step(decision: Decision, facts: Facts, backup: Backup | None) -> Text | None:
+    """What a person does where the decision is theirs; None where the reason says it."""
+    if decision.scope != "needs_human" or facts.migration != "irreversible" or backup is None:
+        return None
+    text = _NEXT["identity" if backup.kept_out and not backup.identity else "lossy"]
+    return Text(*(one.format(backup.name) for one in text))
 
 
 def _may_have_cleared(state: RunState) -> bool:
@@ -175,4 +212,4 @@ def _outcome_of_rollback(state: RunState) -> str:
     return "failed_nothing_changed" if scope == "nothing" and untouched else "rolled_back"
 
 
-__all__ = ("ASKED", "MIGRATIONS", "SCOPES", "TOKENS", "Decision", "Facts", "Scope", "decide", "facts_of", "outcome")
+__all__ = ("ASKED", "MIGRATIONS", "SCOPES", "TOKENS", "Backup", "Decision", "Facts", "Scope", "decide", "facts_of", "next_step", "outcome")

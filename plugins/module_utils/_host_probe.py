@@ -54,6 +54,7 @@ class Look:
         found = _service_probe.secrets_in(self.services) if self.services else set()
         with contextlib.suppress(LastroError):  # it comes as a finding
             found.update(_postgres.settings_from_params(self.backup).secrets() if self.backup else ())
+        found.update(filter(None, [self.backup.get("identity")]))
         return found
 
 

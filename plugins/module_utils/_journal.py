@@ -43,6 +43,9 @@ PHASES = (
 ALWAYS = frozenset({"rollback", "close"})
 """Phases that a failed run enters too."""
 
+SETTLED = frozenset({"deployed", "nothing_to_do", "failed_nothing_changed", "rolled_back"})
+"""Outcomes after which nothing is left over; the others leave the world to the next run, as a run that died does."""
+
 OUTCOMES = ("deployed", "nothing_to_do", "failed_nothing_changed", "rolled_back", "rollback_incomplete", "needs_human")
 
 
@@ -64,7 +67,6 @@ class RunState:
     requests: tuple[Record, ...] = ()
     decision: Record = dataclasses.field(default_factory=dict)
     outcome: str = ""
-    finished: bool = False
 
     @property
     def sound(self) -> bool:
@@ -133,7 +135,7 @@ def _decision(state: RunState, record: Record) -> RunState:
 
 
 def _outcome(state: RunState, record: Record) -> RunState:
-    return dataclasses.replace(state, outcome=record["outcome"], finished=True)
+    return dataclasses.replace(state, outcome=record["outcome"])
 
 
 _FOLD: dict[str, t.Callable[[RunState, Record], RunState]] = {
@@ -149,11 +151,11 @@ _FOLD: dict[str, t.Callable[[RunState, Record], RunState]] = {
 
 
 def unfinished(state_dir: Path, *, before: str) -> list[RunState]:
-    """States of the runs that ended without an outcome since the last one that has one, newest first."""
+    """States of the runs that ended without an outcome, or with one that settles nothing, since the last settled one, newest first."""
     found: list[RunState] = []
     for run_id in reversed([one for one in run_ids(state_dir) if one < before]):
         state = state_of(read_run(state_dir, run_id))
-        if state.finished:
+        if state.outcome in SETTLED:
             break
         found.append(state)
     return found
@@ -163,6 +165,20 @@ def reached(states: t.Iterable[RunState]) -> list[str]:
     """The phases that any of the runs entered, in their order."""
     entered = {phase for state in states for phase in state.phases}
     return [phase for phase in PHASES if phase in entered]
+
+
+def second_backup(states: t.Iterable[RunState]) -> dict[str, t.Any]:
+    """The newest backup that was taken behind a closed door, from states newest first; {} where there is none.
+
+    {manifest, name, run_id, since: {proxy host: when its door was shut}, left: whether a run has begun to open it since}.
+    """
+    left = False
+    for state in states:
+        left = left or "maintenance_leave" in state.phases
+        evidence = state.evidence.get("maintenance_enter", {})
+        if evidence.get("second_backup"):
+            return {**evidence["second_backup"], "run_id": state.run_id, "since": evidence.get("since", {}), "left": left}
+    return {}
 
 
 def _said(host: str, record: Record) -> str:
@@ -201,7 +217,7 @@ def _merge(one: dict[str, t.Any], other: dict[str, t.Any]) -> dict[str, t.Any]:
         known = merged.get(key)
         if key in ("checks", "findings_count") and isinstance(known, int) and isinstance(value, int):
             merged[key] = known + value
-        elif key == "nothing_to_do":
+        elif key in ("nothing_to_do", "restorable"):
             merged[key] = bool(value) and known is not False
         elif isinstance(known, dict) and isinstance(value, dict):
             merged[key] = {**known, **value}
@@ -234,6 +250,7 @@ __all__ = (
     "ALWAYS",
     "OUTCOMES",
     "PHASES",
+    "SETTLED",
     "Record",
     "RunState",
     "append",
@@ -241,6 +258,7 @@ __all__ = (
     "reached",
     "read_run",
     "run_ids",
+    "second_backup",
     "seconds_since_intent",
     "state_of",
     "unfinished",

@@ -58,6 +58,7 @@ def run(call: Call, *, now: Now = utc_now) -> dict[str, t.Any]:
         "left_over": [one.run_id for one in before],
         "reached": _journal.reached([state, *before]),
         "earlier": [one.opened for one in before],
+        "second_backup": _journal.second_backup([state, *before]),
     }
 
 

@@ -137,10 +137,14 @@ def want_pages(flags: Flags, name: str, pages: t.Mapping[str, str]) -> list[Want
 
 
 def want_closed(flags: Flags, found: Found, words: Words, pages: t.Mapping[str, str], *, since: str, force: bool) -> list[Wanted]:
-    """Maintenance on, its pages first. One that somebody else switched on keeps its own words; it shuts the door just as well."""
+    """Maintenance on, its pages first. One that somebody else switched on keeps its own words; it shuts the door just as well.
+
+    One that changes hands keeps its beginning: nobody came in since.
+    """
     if found.there and not force:
         return []
-    flag = {"run_id": words.run_id, "by": words.by, "message": words.message, "until": words.until, "since": since}
+    began = flag_fields(found.content).get("since") or since
+    flag = {"run_id": words.run_id, "by": words.by, "message": words.message, "until": words.until, "since": began}
     return [*want_pages(flags, "current", pages), Wanted(flags.maintenance, "file", 0o644, json.dumps(flag).encode())]
 
 

@@ -64,7 +64,7 @@ def run_facts(run_id: str, records: t.Sequence[_journal.Record], holder: Facts) 
         "release": state.opened.get("release") or {},
         "actor": state.opened.get("actor", ""),
         "started": state.opened.get("time", ""),
-        "outcome": state.outcome if state.finished else "unfinished",
+        "outcome": state.outcome or "unfinished",
         "running": _running(run_id, holder),
         "reached": _journal.reached([state]),
         "failed_phase": state.failed_phase,

@@ -123,7 +123,12 @@ def _preflight(evidence: Evidence, language: str) -> str:
     hosts = _amount(evidence.get("hosts"))
     where = f" {say(language, 'on', 'em')} {counted(hosts, language, ('host', 'hosts'), ('host', 'hosts'))}" if hosts else ""
     findings = _amount(evidence.get("findings"))
-    return _joined(checks + where, counted(findings, language, ("finding", "findings"), ("achado", "achados")) if findings else "")
+    alone = evidence.get("restorable") is not False
+    return _joined(
+        checks + where,
+        counted(findings, language, ("finding", "findings"), ("achado", "achados")) if findings else "",
+        "" if alone else say(language, "no identity: a restore would need a person", "sem identity: uma restauração precisaria de uma pessoa"),
+    )
 
 
 def _stage(evidence: Evidence, language: str) -> str:
@@ -171,7 +176,9 @@ def _maintenance_enter(evidence: Evidence, language: str) -> str:
         if flying is None
         else counted(_amount(flying), language, ("request in flight", "requests in flight"), ("requisição em curso", "requisições em curso"))
     )
-    return _joined(say(language, "page shown", "página no ar"), drained, reason)
+    second = evidence.get("second_backup")
+    kept = say(language, "backed up behind it", "backup feito com ela no ar") if second else ""
+    return _joined(say(language, "page shown", "página no ar"), drained, kept, reason)
 
 
 def _revisions(count: int, language: str) -> str:
@@ -263,7 +270,10 @@ def _rollback(evidence: Evidence, language: str) -> str:
     scope, reason = str(evidence.get("scope") or ""), pick(evidence.get("reason"), language)
     release = _name(evidence.get("release"))
     back = f"{release} {say(language, 'answers again', 'responde de novo')}" if release and scope not in ("nothing", "needs_human") else ""
-    said = "; ".join(part for part in (back, reason) if part)
+    kept = evidence.get("kept_as")
+    restored = say(language, f"{evidence.get('tables')} tables compared", f"{evidence.get('tables')} tabelas comparadas") if kept else ""
+    failed = say(language, f"the failed database is kept as {kept}", f"o banco que falhou fica guardado como {kept}") if kept else ""
+    said = "; ".join(part for part in (back, restored, failed, reason, pick(evidence.get("next"), language)) if part)
     return ": ".join(part for part in (scope_title(scope, language), said) if part)
 
 

@@ -120,7 +120,7 @@ run:
       description: How the run ended; empty while it has not.
       type: str
 left_over:
-  description: Earlier runs that never came to an outcome, newest first.
+  description: Earlier runs that never came to an outcome, or to one that settles nothing (V(rollback_incomplete), V(needs_human)), newest first.
   returned: always
   type: list
   elements: str
@@ -129,6 +129,12 @@ earlier:
   returned: always
   type: list
   elements: dict
+second_backup:
+  description:
+    - The newest backup that this run or one of those took behind the closed door of its maintenance; empty where none did.
+    - C(manifest), C(name), C(run_id), C(since) (by proxy host, when its door was shut) and C(left) (whether a run has begun to open it).
+  returned: always
+  type: dict
 reached:
   description: The phases that this run or one of those entered.
   returned: always

@@ -33,7 +33,7 @@ from demo.valkey import Valkey
 
 USERS = 100
 SEED = 7
-HEADS = {"r1": "0001", "r2": "0004", "r3": "0004", "r4": "0005"}
+HEADS = {"r1": "0001", "r2": "0004", "r3": "0004", "r4": "0005", "r5": "0006"}
 # Everything that a migration can change here, as rows that compare.
 SCHEMA = """
     SELECT 'column', attrelid::regclass::text, attname::text, format_type(atttypid, atttypmod) || attnotnull::text || coalesce(collname, '')

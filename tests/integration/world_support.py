@@ -209,6 +209,7 @@ def files_below(*directories: Path) -> list[Path]:
 
 
 __all__ = (
+    "PLAYBOOK",
     "ROOT",
     "ArgumentWatch",
     "Command",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.machinery
 import importlib.util
 import itertools
@@ -16,7 +17,7 @@ import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.lastro.deploy.plugins.filter import decide as decide_filter
 from ansible_collections.lastro.deploy.plugins.module_utils import _decide
-from ansible_collections.lastro.deploy.plugins.module_utils._decide import Facts, decide, facts_of, outcome
+from ansible_collections.lastro.deploy.plugins.module_utils._decide import Backup, Facts, decide, facts_of, outcome
 from ansible_collections.lastro.deploy.plugins.module_utils._journal import RunState
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,9 +116,8 @@ def test_what_holds_in_every_cell(migration: _decide.Migration, tokens: _decide.
         assert not facts.switched and facts.tokens != "cleared" and facts.migration in ("none", "compatible")
 
 
-def state(_contract: dict[str, t.Any] | None = None, _second_backup: str = "", /, **phases: str) -> RunState:
-    evidence = {"contract": _contract or {}, "maintenance_enter": {"second_backup": _second_backup} if _second_backup else {}}
-    return RunState(phases=phases, evidence=evidence)
+def state(_contract: dict[str, t.Any] | None = None, /, **phases: str) -> RunState:
+    return RunState(phases=phases, evidence={"contract": _contract or {}})
 
 
 def facts(*states: RunState, migrated: bool = True, compatible: bool = True, reversible: bool = True, serving: t.Sequence[str] = ("r1",)) -> Facts:
@@ -164,13 +164,24 @@ def test_tokens_from_a_journal(phases: dict[str, str], contract: dict[str, t.Any
 
 
 def test_a_restore_needs_the_backup_under_a_maintenance_that_is_still_on() -> None:
-    drained = facts(state({}, "/b/x.dump", maintenance_enter="ok"))
-    assert (drained.restorable, drained.writes_possible) == (True, False)
-    left = facts(state({}, "/b/x.dump", maintenance_enter="ok", maintenance_leave="started"))
-    assert (left.restorable, left.writes_possible) == (True, True)
-    earlier = facts(state(maintenance_enter="started"), state({}, "/b/x.dump", maintenance_enter="ok"))
-    assert (earlier.restorable, earlier.writes_possible) == (True, False)
-    assert facts(state(maintenance_enter="ok")).writes_possible is True
+    backup = Backup("b", since={"p1": "22:10", "p2": "22:11"}, doors={"p1": "22:10", "p2": "22:11"}, identity=True)
+    changes: list[tuple[dict[str, t.Any], bool, bool]] = [
+        ({}, True, False),
+        ({"identity": False}, False, False),
+        ({"left": True}, True, True),
+        ({"writers": True}, True, True),
+        # One that was opened, one that was opened and shut again, one that nobody could look at, and none that was shut.
+        ({"doors": {"p1": "22:10", "p2": ""}}, True, True),
+        ({"doors": {"p1": "22:10", "p2": "23:00"}}, True, True),
+        ({"doors": {"p1": "22:10"}}, True, True),
+        ({"since": {}}, True, True),
+        ({"since": {"p1": ""}, "doors": {"p1": ""}}, True, True),
+    ]
+    for change, restorable, writes_possible in changes:
+        found = facts_of([], compatible=False, reversible=False, migrated=True, target="r1", serving=[], backup=dataclasses.replace(backup, **change))
+        assert (found.restorable, found.writes_possible) == (restorable, writes_possible), change
+    none = facts(state(maintenance_enter="ok"))
+    assert (none.restorable, none.writes_possible) == (False, True)
 
 
 FAILED = {"failed_phase": "smoke", "phases": {"smoke": "failed", "rollback": "ok"}}
@@ -216,7 +227,21 @@ def test_filter_gives_plain_data() -> None:
         "reason": {"en": "schema stays (compatible)", "pt_BR": "o esquema fica (compatível)"},
         "decrypt": False,
         "facts": {"migration": "compatible", "tokens": "both", "switched": True, "writes_possible": True, "restorable": False, "target": "r1"},
+        "next": {},
     }
+
+
+def test_what_a_person_does_where_a_restore_is_not_by_itself() -> None:
+    def asked(doors: dict[str, str], *, identity: bool) -> tuple[str, str]:
+        backup = {"name": "r-drained", "manifest": "/b/r", "run_id": "r", "since": {"p1": "22:10"}, "left": False}
+        found = answer(RUN, compatible=False, reversible=False, backup=backup, doors=doors, identity=identity)
+        return found["scope"], found["next"].get("en", "")
+
+    assert asked({"p1": "22:10"}, identity=True) == ("restore", "")
+    scope, text = asked({"p1": "22:10"}, identity=False)
+    assert (scope, "the key that opens the backup r-drained, and run rollback.yml" in text) == ("needs_human", True)
+    scope, text = asked({"p1": ""}, identity=True)
+    assert (scope, "-e restore_name=r-drained -e restore_swap=true names the tables" in text) == ("needs_human", True)
 
 
 def test_filter_counts_what_earlier_runs_entered() -> None:

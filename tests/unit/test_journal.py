@@ -141,7 +141,7 @@ def test_folding() -> None:
     assert (state.run_id, state.opened) == (RUN, opened)
     assert state.phases == {"preflight": "ok", "backup": "skipped", "migrate": "started"}
     assert state.evidence["preflight"] == {"checks": 3}
-    assert state.sound and not state.finished and not state.outcome
+    assert state.sound and not state.outcome
 
 
 def test_the_first_failure_is_the_reason() -> None:
@@ -154,7 +154,7 @@ def test_the_first_failure_is_the_reason() -> None:
         ]
     )
     assert (state.failed_phase, state.problem, state.remedy, state.sound) == ("smoke", "500", {"en": "look"}, False)
-    assert (state.phases["watch"], state.decision["scope"], state.outcome, state.finished) == ("unreachable", "code", "rolled_back", True)
+    assert (state.phases["watch"], state.decision["scope"], state.outcome) == ("unreachable", "code", "rolled_back")
 
 
 def test_a_request_to_roll_back_closes_the_gate() -> None:
@@ -303,6 +303,29 @@ def test_a_call_writes_and_tells(tmp_path: Path) -> None:
     assert (done["run"]["phases"], done["run"]["evidence"], done["run"]["sound"]) == ({"backup": "ok"}, {"backup": {"size": 7}}, True)
     assert (done["left_over"], done["earlier"][0]["release"], done["reached"]) == (["0"], {"id": "r1"}, ["backup", "switch"])
     assert done["changed"] is False
+
+
+def test_what_an_outcome_does_not_settle_is_left_over(tmp_path: Path) -> None:
+    for run_id, outcome in (("0-a", "deployed"), ("0-b", "needs_human"), ("0-c", ""), ("0-d", "rollback_incomplete")):
+        write(tmp_path, {"kind": "opened", "run_id": run_id}, *([{"kind": "outcome", "outcome": outcome}] if outcome else []), run_id=run_id)
+    assert call(tmp_path)["left_over"] == ["0-d", "0-c", "0-b"]
+
+
+def test_the_second_backup_and_what_has_happened_since(tmp_path: Path) -> None:
+    def taken(run_id: str) -> list[dict[str, t.Any]]:
+        evidence = {"since": {"proxy1": "22:10"}, "second_backup": {"manifest": f"/b/{run_id}", "name": run_id}}
+        return [{"kind": "opened", "run_id": run_id}, {"kind": "verdict", "phase": "maintenance_enter", "status": "ok", "evidence": evidence}]
+
+    assert call(tmp_path)["second_backup"] == {}
+    write(tmp_path, *taken("0"), run_id="0")
+    found = {"manifest": "/b/0", "name": "0", "run_id": "0", "since": {"proxy1": "22:10"}, "left": False}
+    assert call(tmp_path)["second_backup"] == found
+    # A later run that begins to open the door, here this very one, makes it old.
+    write(tmp_path, intent("maintenance_leave"))
+    assert call(tmp_path)["second_backup"] == {**found, "left": True}
+    write(tmp_path, *taken("1"), intent("maintenance_leave"), run_id="1")
+    (tmp_path / "runs" / f"{RUN}.jsonl").unlink()
+    assert call(tmp_path)["second_backup"] == {**found, "manifest": "/b/1", "name": "1", "run_id": "1", "left": True}
 
 
 def test_a_verdict_names_its_host_and_lasts_since_the_intent(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ def test_all_are_filters() -> None:
     assert set(profile.FilterModule().filters()) == {
         "batch_sizes",
         "before_batch",
+        "before_switch",
+        "doors",
         "environment_file",
         "health_checks",
         "judge_log_errors",
@@ -32,6 +34,19 @@ def test_all_are_filters() -> None:
         "upstreams",
         "watches_logs",
     }
+
+
+@pytest.mark.parametrize(
+    ("when", "kinds", "run"),
+    [("auto", "eec", "ee"), ("auto", "ece", "e"), ("auto", "ee", "ee"), ("before_switch", "ece", "ece"), ("after_switch", "ee", ""), ("auto", "", "")],
+)
+def test_the_revisions_before_the_switch(when: str, kinds: str, run: str) -> None:
+    pending = [{"kind": {"e": "expand", "c": "contract"}[kind]} for kind in kinds]
+    assert profile.before_switch(pending, when) == pending[: len(run)]
+
+
+def test_a_door_that_could_not_be_looked_at_is_open() -> None:
+    assert profile.doors(["p1", "p2"], {"p1": {"rollback_door": "22:10"}, "p2": {}}) == {"p1": "22:10", "p2": ""}
 
 
 def test_environment_file() -> None:

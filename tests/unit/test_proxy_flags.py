@@ -107,6 +107,12 @@ def test_somebody_elses_maintenance_keeps_its_words_unless_by_force(flags: Flags
     assert not flags_module.stays(found, "", force=False)
 
 
+def test_a_maintenance_that_changes_hands_keeps_its_beginning() -> None:
+    before = Found("file", 0o644, b'{"run_id": "dead", "since": "22:10"}')
+    flag = flags_module.want_closed(Flags(Path("/x")), before, WORDS, PAGES, since="23:00", force=True)[-1].content or b""
+    assert (flags_module.flag_fields(flag)["run_id"], flags_module.flag_fields(flag)["since"]) == (WORDS.run_id, "22:10")
+
+
 def test_a_slot_is_one_file(flags: Flags) -> None:
     assert apply(flags_module.want_slot(flags, "app1", "green"))["changed"]
     assert not apply(flags_module.want_slot(flags, "app1", "green"))["changed"]
