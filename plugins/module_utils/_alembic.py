@@ -13,7 +13,7 @@ import time
 import typing as t
 from pathlib import Path
 
-from . import _alembic_catalog, _alembic_lint, _alembic_prechecks, _alembic_rehearsal, _postgres, _scratch_cluster
+from . import _alembic_catalog, _alembic_copy, _alembic_lint, _alembic_prechecks, _alembic_rehearsal, _postgres, _scratch_cluster
 from ._alembic_child import Child, Project
 from ._alembic_errors import bad_option, deadline_passed
 from ._alembic_hazards import Finding, finding
@@ -64,10 +64,11 @@ def info_argument_spec() -> ArgumentSpec:
             "prechecks": {"type": "bool", "default": True},
             "rehearsal_url": {"type": "str", "no_log": True},
             "rehearsal_cluster": {"type": "path"},
+            "rehearsal_copy": {"type": "path"},
             "bin_dir": {"type": "path"},
             "deadline": {"type": "float", "default": 120.0},
         },
-        mutually_exclusive=(("rehearsal_url", "rehearsal_cluster"),),
+        mutually_exclusive=(("rehearsal_url", "rehearsal_cluster", "rehearsal_copy"),),
     )
     return project_argument_spec().merge(own)
 
@@ -157,23 +158,31 @@ def models(child: Child, *, until: float) -> list[str]:
     return found
 
 
+@contextlib.contextmanager
+def _copy(connection: PostgresConnection, project: Project, picture: Picture, params: t.Mapping[str, t.Any], *, until: float) -> t.Iterator[_alembic_copy.Copy]:
+    """What the rehearsal runs on: a copy that is there, or one that is made now. Raises LastroError, TimeoutError."""
+    with contextlib.ExitStack() as stack:
+        if params["rehearsal_copy"]:
+            yield stack.enter_context(_alembic_copy.kept(Path(params["rehearsal_copy"])))
+            return
+        bin_dir, url = params["bin_dir"], params["rehearsal_url"]
+        if not url:
+            at_least = connection.server_version // 10000
+            url = stack.enter_context(_scratch_cluster.throw_away(Path(params["rehearsal_cluster"]), bin_dir=bin_dir, at_least=at_least)).url
+        server = _postgres.parse_url(url)
+        yield stack.enter_context(_alembic_copy.throw_away(connection, project.settings, server, picture.version_relation, until=until, bin_dir=bin_dir))
+
+
 def _rehearsed(
     connection: PostgresConnection, project: Project, picture: Picture, params: t.Mapping[str, t.Any], *, until: float
 ) -> tuple[Picture, dict[str, t.Any]]:
     """*picture* with what a rehearsal has shown, and the rehearsal; an empty one where none was asked for or nothing is pending."""
-    asked = params["rehearsal_url"] or params["rehearsal_cluster"]
+    asked = params["rehearsal_url"] or params["rehearsal_cluster"] or params["rehearsal_copy"]
     if not asked or params["from_revision"] is not None or not picture.pending:
         return picture, {}
-    bin_dir = params["bin_dir"]
     try:
-        with contextlib.ExitStack() as stack:
-            url = (
-                params["rehearsal_url"]
-                or stack.enter_context(
-                    _scratch_cluster.throw_away(Path(params["rehearsal_cluster"]), bin_dir=bin_dir, at_least=connection.server_version // 10000)
-                ).url
-            )
-            result = _alembic_rehearsal.rehearse(connection, project, picture, url=url, revision=params["revision"], until=until, bin_dir=bin_dir)
+        with _copy(connection, project, picture, params, until=until) as copy:
+            result = _alembic_rehearsal.rehearse(project, picture, copy, revision=params["revision"], until=until)
     except TimeoutError:
         raise deadline_passed(params["deadline"], "the rehearsal ran") from None
     finally:

@@ -11,8 +11,9 @@ import shutil
 import threading
 import time
 import typing as t
+from pathlib import Path
 
-from . import _postgres
+from . import _postgres, _scratch_cluster
 from ._backup_programs import Client, find_client, running
 from ._errors import LastroError, Text
 
@@ -125,6 +126,15 @@ def throw_away(
             _drop(admin, name)
 
 
+@contextlib.contextmanager
+def kept(base: Path) -> t.Iterator[Copy]:
+    """The copy, with all rows, that the module pg_dump has proved a backup by and kept in *base*. Gone at the end. Raises LastroError."""
+    with _scratch_cluster.reopened(base) as (cluster, database):
+        copy = Copy(_postgres.parse_url(cluster.url).with_database(database), rows=True)
+        with _postgres.connect(copy.settings, application_name=APPLICATION_NAME, autocommit=True) as copy.connection:
+            yield copy
+
+
 class Copy:
     """The copy: where it is, whether it has *rows*, and a session that looks at it."""
 
@@ -186,4 +196,4 @@ def _copy_version(source: PostgresConnection, target: PostgresConnection, versio
             other.execute(sql.SQL("INSERT INTO {} (version_num) VALUES (%s)").format(table), row)
 
 
-__all__ = ("PREFIX", "Copy", "left_over", "throw_away")
+__all__ = ("PREFIX", "Copy", "kept", "left_over", "throw_away")

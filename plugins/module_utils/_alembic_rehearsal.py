@@ -11,13 +11,11 @@ import typing as t
 
 from . import _postgres
 from ._alembic_child import Child, Project
-from ._alembic_copy import APPLICATION_NAME, Copy, throw_away
+from ._alembic_copy import APPLICATION_NAME, Copy
 from ._alembic_hazards import Finding, finding
 from ._errors import LastroError
 
 if t.TYPE_CHECKING:
-    from psycopg2.extensions import connection as PostgresConnection
-
     from ._alembic_child import Message
     from ._alembic_picture import Picture
 
@@ -137,19 +135,17 @@ def _play(child: Child, stage: _Stage, revision: str, *, until: float) -> None:
     stage.result.failed_revision = ""
 
 
-def rehearse(source: PostgresConnection, project: Project, picture: Picture, *, url: str, revision: str, until: float, bin_dir: str | None = None) -> Rehearsal:
-    """Run what is pending on a copy at *url*. Raises LastroError where there is no copy, TimeoutError at *until*; what fails on the copy is in the result."""
-    server = _postgres.parse_url(url)
-    with throw_away(source, project.settings, server, picture.version_relation, until=until, bin_dir=bin_dir) as copy:
-        there = project.with_url(copy.settings.url())
-        stage = _Stage(copy, picture)
-        try:
-            with Child.start(there) as child:
-                child.ask({"op": "load", **there.request()}, until=until)
-                _play(child, stage, revision, until=until)
-        except LastroError as error:
-            stage.result.problem = _postgres.redact(error.message, server, project.settings)
-        return stage.result
+def rehearse(project: Project, picture: Picture, copy: Copy, *, revision: str, until: float) -> Rehearsal:
+    """Run what is pending on *copy*. Raises TimeoutError at *until*; what fails on the copy is in the result."""
+    there = project.with_url(copy.settings.url())
+    stage = _Stage(copy, picture)
+    try:
+        with Child.start(there) as child:
+            child.ask({"op": "load", **there.request()}, until=until)
+            _play(child, stage, revision, until=until)
+    except LastroError as error:
+        stage.result.problem = _postgres.redact(error.message, copy.settings, project.settings)
+    return stage.result
 
 
 __all__ = ("Rehearsal", "rehearse")

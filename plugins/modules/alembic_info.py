@@ -58,6 +58,11 @@ options:
       - Needs the programs of a server at least as new as that of the database (no cluster of it has to run), and room for the database. Where this runs as
         root, the cluster runs as C(postgres), else as C(nobody), which must be able to enter the directory.
     type: path
+  rehearsal_copy:
+    description:
+      - The directory that M(lastro.deploy.pg_dump) returned in RV(lastro.deploy.pg_dump#module:kept_copy), for the same in the copy by which it has proved
+        its backup. It is removed at the end.
+    type: path
   bin_dir:
     description:
       - The directory of C(pg_dump) and C(pg_restore), and of C(initdb) and C(postgres) for O(rehearsal_cluster).
@@ -323,7 +328,7 @@ model_differences:
   type: list
   elements: str
 rehearsal:
-  description: What O(rehearsal_url) or O(rehearsal_cluster) has shown; empty where none was asked for or nothing is pending.
+  description: What O(rehearsal_url), O(rehearsal_cluster) or O(rehearsal_copy) has shown; empty where none was asked for or nothing is pending.
   returned: success
   type: dict
   contains:

@@ -14,8 +14,10 @@ import pytest
 from ansible_collections.lastro.deploy.plugins.module_utils import _alembic_copy
 from ansible_collections.lastro.deploy.plugins.modules import rehearsal_copy
 from demo.postgres import Postgres, bin_directory
+from pyrage import x25519
 
 from .alembic_project import CHAIN, App, Modules, running, until
+from .dump_support import Dump
 
 DO = "op.execute(\"DO $$ BEGIN EXECUTE 'ALTER TABLE users {}'; END $$\")"
 
@@ -177,6 +179,23 @@ def test_a_cluster_of_its_own_comes_and_goes(modules: Modules, app: App, scratch
     assert (refused["code"], "no programs of a PostgreSQL server" in refused["msg"]) == ("rehearsal", True)
     late = modules.info(app, **scratch, deadline=0.9, fails=True)
     assert late["code"] == "deadline"
+
+
+def test_the_copy_that_has_proved_the_backup_is_the_rehearsals(
+    modules: Modules, app: App, scratch: dict[str, t.Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    modules.alembic(app, revision="r2")
+    app.rows("INSERT INTO users (id, email) VALUES (1, 'a')")
+    recipient = str(x25519.Identity.generate().to_public())
+    made = Dump(capsys, app.url, app.directory / "backups", recipient)(verify="restore", keep_copy=True, **scratch)
+    kept = Path(made["kept_copy"])
+    assert list(Path(scratch["rehearsal_cluster"]).iterdir()) == [kept]
+    before = world(app)
+    result = modules.info(app, rehearsal_copy=str(kept))
+    assert (result["rehearsal"]["rows"], result["rehearsal"]["reverted"], result["rehearsal"]["problem"]) == (True, ["r4", "r3"], "")
+    assert (kept.exists(), world(app)) == (False, before)
+    gone = modules.info(app, rehearsal_copy=str(kept), fails=True)
+    assert (gone["code"], "is no cluster that was kept" in gone["msg"]) == ("rehearsal", True)
 
 
 def test_a_killed_module_takes_its_cluster_along(

@@ -20,7 +20,7 @@ import psycopg2
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.lastro.deploy.plugins.module_utils import _backup_swap, _pg_restore
-from ansible_collections.lastro.deploy.plugins.modules import pg_dump, pg_restore
+from ansible_collections.lastro.deploy.plugins.modules import pg_dump, pg_restore, restore_copy
 from demo.postgres import Postgres, bin_directory
 from pyrage import x25519
 
@@ -507,11 +507,8 @@ _pg_restore.run(settings, _pg_restore.admin_settings(settings, None), options, c
 """
 
 
-@pytest.mark.parametrize(("where", "steps"), [("loading", ["drop", "load", "compare", "swap"]), ("swapping", ["reopen", "compare", "swap"])])
-def test_a_restore_that_was_killed_is_taken_up(
-    backup: Call, restore: Call, small: str, dest: Path, *, where: str, steps: list[str], postgres: Postgres
-) -> None:
-    backup(encryption="none", recipients=[])
+def killed_restore(small: str, dest: Path, where: str, postgres: Postgres) -> None:
+    """A restore of run r1 that is killed where it loads, or between the closed door and the renames."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "TMPDIR": str(dest.parent)}
     killed = subprocess.run([sys.executable, "-c", KILLED, small, str(dest), str(bin_directory()), where], env=environment, check=False, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
@@ -519,11 +516,39 @@ def test_a_restore_that_was_killed_is_taken_up(
         with pytest.raises(psycopg2.OperationalError, match="not currently accepting connections"):
             psycopg2.connect(small)
         wait_until_only_idle(postgres, name_of(small))
+
+
+@pytest.mark.parametrize(("where", "steps"), [("loading", ["drop", "load", "compare", "swap"]), ("swapping", ["reopen", "compare", "swap"])])
+def test_a_restore_that_was_killed_is_taken_up(
+    backup: Call, restore: Call, small: str, dest: Path, *, where: str, steps: list[str], postgres: Postgres
+) -> None:
+    backup(encryption="none", recipients=[])
+    killed_restore(small, dest, where, postgres)
     assert restore(check=True, swap=True, run_id="r1")["steps"] == steps
     result = restore(swap=True, run_id="r1")
     assert (result.get("failed"), result.get("steps")) == (None, steps), result
     assert query(small, "SELECT count(*) FROM bookings") == [(500,)]
     assert f"{name_of(small)}_failed_r1" in databases(postgres)
+
+
+@pytest.mark.parametrize("where", ["loading", "swapping"])
+def test_what_a_killed_restore_left_is_put_right_without_restoring(
+    backup: Call, restore: Call, run: Call, small: str, dest: Path, *, where: str, postgres: Postgres
+) -> None:
+    backup(encryption="none", recipients=[])
+    assert run(restore_copy.main, bin_dir=None, run_ids=["r1"])["changed"] is False
+    killed_restore(small, dest, where, postgres)
+    copy = f"{name_of(small)}_restored_r1"
+    assert run(restore_copy.main, bin_dir=None, run_ids=["another"])["removed"] == []
+    for check in (True, False):
+        result = run(restore_copy.main, check=check, bin_dir=None, run_ids=["another", "r1"])
+        assert (result["changed"], result["removed"], result["opened"]) == (True, [copy], where == "swapping")
+        assert (copy in databases(postgres)) is check
+    assert query(small, "SELECT count(*) FROM bookings") == [(500,)]
+    assert run(restore_copy.main, bin_dir=None, run_ids=["r1"])["changed"] is False
+    # One that a human closed is theirs.
+    execute(postgres.url(), f"ALTER DATABASE {name_of(small)} ALLOW_CONNECTIONS false")
+    assert run(restore_copy.main, bin_dir=None, run_ids=["r1"])["opened"] is False
 
 
 def wait_until_only_idle(postgres: Postgres, name: str) -> None:
