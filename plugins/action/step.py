@@ -37,16 +37,18 @@ class ActionModule(OnHost):
                 "limit": {"type": "int", "default": 3600},
                 "progress": {"type": "bool", "default": True},
                 "lease": {"type": "dict", "default": {}},
+                "secrets": {"type": "dict", "default": {}},
             }
         )
         if self._task.check_mode:
-            outcome = self._execute_module(module_name=options["module"], module_args=options["options"], task_vars=task_vars)
+            arguments = {**options["options"], **options["secrets"]}
+            outcome = self._execute_module(module_name=options["module"], module_args=arguments, task_vars=task_vars)
         else:
             outcome = self._watched(options, task_vars)
         return {**result, **outcome}
 
     def _watched(self, options: dict[str, t.Any], task_vars: dict[str, t.Any] | None) -> dict[str, t.Any]:
-        started = self._start(options, task_vars)
+        started = self._start_with_secrets(options, task_vars)
         if started.get("failed"):
             return started
         lease = options["lease"]
@@ -68,6 +70,23 @@ class ActionModule(OnHost):
                 shown = now
                 display.display(_progress_line(options["title"], status["progress"], now - began))
         return {"failed": True, "msg": f"{options['title'] or options['module']} did not end within {options['limit']} s and was stopped."}
+
+    def _start_with_secrets(self, options: dict[str, t.Any], task_vars: dict[str, t.Any] | None) -> dict[str, t.Any]:
+        """As ``_start``; the options of an asynchronous module lie in a file meanwhile, so secrets come after them, each through a pipe."""
+        pipes = {name: f"{options['lease']['state_dir']}/{name}.pipe" for name in options["secrets"]}
+        for path in pipes.values():
+            made = self._pipe({"path": path}, task_vars)
+            if made.get("failed"):
+                return made
+        named = {f"{name}_pipe": path for name, path in pipes.items()}
+        started = self._start({**options, "options": {**options["options"], **named}}, task_vars)
+        for name, path in () if started.get("failed") else pipes.items():
+            self._pipe({"path": path, "value": options["secrets"][name]}, task_vars)
+        return started
+
+    def _pipe(self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any] | None) -> dict[str, t.Any]:
+        answer: dict[str, t.Any] = self._execute_module(module_name="lastro.deploy.secret_pipe", module_args=arguments, task_vars=task_vars)
+        return answer
 
     def _start(self, options: dict[str, t.Any], task_vars: dict[str, t.Any] | None) -> dict[str, t.Any]:
         arguments = {**options["options"], **_progress_option(options)}

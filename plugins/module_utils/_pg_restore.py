@@ -14,7 +14,7 @@ import time
 import typing as t
 from pathlib import Path
 
-from . import _backup_manifest, _backup_snapshot, _backup_stream, _backup_swap
+from . import _backup_manifest, _backup_snapshot, _backup_stream, _backup_swap, _secret_pipe
 from ._argspec import ArgumentSpec
 from ._backup_manifest import SUFFIX, Difference, Manifest
 from ._backup_programs import Client, find_client, major, running
@@ -27,6 +27,7 @@ from ._progress import Progress, progress_argument_spec, silent
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as PostgresConnection
 
+PIPE_SECONDS = 60.0
 _RESTORE_REMEDY = Text(
     en="Remove the cause that is named and run again; the live database was not touched.",
     pt_BR="Elimine a causa indicada e execute de novo; o banco em uso não foi alterado.",
@@ -89,11 +90,12 @@ def argument_spec() -> ArgumentSpec:
             "run_id": {"type": "str", "default": ""},
             "compare": {"type": "bool", "default": True},
             "identity": {"type": "str", "no_log": True},
+            "identity_pipe": {"type": "path"},
             "accept_loss": {"type": "bool", "default": False},
             "bin_dir": {"type": "path"},
         },
         required_one_of=(("manifest", "dest"),),
-        mutually_exclusive=(("manifest", "dest"), ("manifest", "name")),
+        mutually_exclusive=(("manifest", "dest"), ("manifest", "name"), ("identity", "identity_pipe")),
         required_if=(("swap", True, ("run_id",)),),
     )
     return connection_argument_spec().merge(progress_argument_spec()).merge(own)
@@ -102,6 +104,8 @@ def argument_spec() -> ArgumentSpec:
 def options_from_params(params: t.Mapping[str, t.Any]) -> Options:
     """The options of ``argument_spec`` as one object. Raises LastroError for combinations that cannot be meant."""
     options = Options(**{field.name: params[field.name] for field in dataclasses.fields(Options)})
+    if params["identity_pipe"]:
+        options = dataclasses.replace(options, identity=_secret_pipe.take(Path(params["identity_pipe"]), timeout=PIPE_SECONDS))
     if options.swap and not options.compare:
         raise LastroError(
             "swap is asked for with compare: false.",

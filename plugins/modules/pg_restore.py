@@ -54,6 +54,9 @@ options:
   identity:
     description: Secret key (C(AGE-SECRET-KEY-1...)) that opens the backup. It stays in memory.
     type: str
+  identity_pipe:
+    description: A named pipe from which O(identity) is read, once, where the module's options would lie in a file (M(lastro.deploy.step)).
+    type: path
   accept_loss:
     description: Whether an exchange may lose what was written since the backup. RV(lost) says in which tables.
     type: bool

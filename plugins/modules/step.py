@@ -52,6 +52,12 @@ options:
       - C(others) in it names more hosts whose timers are renewed.
     type: dict
     default: {}
+  secrets:
+    description:
+      - Secrets by the name of the module's option, for options that have a twin whose name ends in C(_pipe). They reach the module through that pipe, in
+        the state directory of O(lease), and no file. Needs O(lease), and C(pipelining).
+    type: dict
+    default: {}
 notes:
   - This is an action plugin; it has no module of its own on the host.
 """

@@ -19,7 +19,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.lastro.deploy.plugins.module_utils import _backup_swap, _pg_restore
+from ansible_collections.lastro.deploy.plugins.module_utils import _backup_swap, _pg_restore, _secret_pipe
 from ansible_collections.lastro.deploy.plugins.modules import pg_dump, pg_restore, restore_copy
 from demo.postgres import Postgres, bin_directory
 from pyrage import x25519
@@ -282,6 +282,18 @@ def test_the_identity_must_fit(backup: Call, restore: Call, small: str, postgres
     assert "is encrypted and no identity is given" in restore(identity=None)["msg"]
     assert "not an age secret key" in restore(identity="AGE-SECRET-KEY-1XYZ")["msg"]
     assert databases(postgres) == before
+
+
+def test_the_identity_comes_through_a_pipe(backup: Call, restore: Call, small: str, identity: x25519.Identity, tmp_path: Path) -> None:
+    backup()
+    pipe = tmp_path / "identity.pipe"
+    _secret_pipe.make(pipe)
+    giver = threading.Thread(target=_secret_pipe.give, args=(pipe, str(identity)), kwargs={"timeout": 30})
+    giver.start()
+    result = restore(identity=None, identity_pipe=str(pipe))
+    giver.join()
+    assert (result.get("failed"), result.get("steps"), pipe.exists()) == (None, ["load", "compare"], False), result
+    assert "mutually exclusive" in restore(identity_pipe=str(pipe))["msg"]
 
 
 def test_bad_inputs_are_named(backup: Call, restore: Call, small: str, dest: Path, tmp_path: Path) -> None:

@@ -69,6 +69,21 @@ def main():
 main()
 """
 
+# A module that tells what it was told, and how.
+TOLD = """#!/usr/bin/python
+from pathlib import Path
+from ansible_collections.lastro.deploy.plugins.module_utils import _secret_pipe
+from ansible_collections.lastro.deploy.plugins.module_utils._argspec import ArgumentSpec
+
+def main():
+    module = ArgumentSpec({"word": {"type": "str", "no_log": True}, "word_pipe": {"type": "path"}}).create_module()
+    piped = _secret_pipe.take(Path(module.params["word_pipe"]), timeout=30) if module.params["word_pipe"] else ""
+    module.exit_json(length=len(module.params["word"] or ""), piped=len(piped), pipe=module.params["word_pipe"])
+
+main()
+"""
+WORD = "a-word-that-no-file-may-have"
+
 PLAY = """
 - hosts: localhost
   gather_facts: false
@@ -78,6 +93,8 @@ PLAY = """
   tasks:
     - lastro.deploy.lock: {state_dir: "{{ state }}", run_id: "{{ run }}", lease_seconds: 3}
       when: not ansible_check_mode
+    - lastro.deploy.step: {module: told, options: {}, secrets: {word: "{{ word }}"}, lease: "{{ lease }}", progress: false}
+      register: told
     - lastro.deploy.step: {module: slow, title: rows, options: "{{ slow }}", lease: "{{ lease }}"}
       register: whole
     - ansible.builtin.set_fact: {leftovers: "{{ lookup('ansible.builtin.fileglob', asyncs ~ '/*', state ~ '/progress.json', wantlist=true) }}"}
@@ -101,7 +118,7 @@ PLAY = """
       ignore_errors: true
       when: not ansible_check_mode
     - ansible.builtin.copy:
-        content: "{{ {'whole': whole, 'failing': failing, 'dying': dying, 'limited': limited, 'robbed': robbed, 'missing': missing,
+        content: "{{ {'told': told, 'whole': whole, 'failing': failing, 'dying': dying, 'limited': limited, 'robbed': robbed, 'missing': missing,
                       'leftovers': leftovers, 'stopped': stopped} | to_json }}"
         dest: "{{ answer }}"
       check_mode: false
@@ -122,9 +139,10 @@ def state(tmp_path: Path) -> Path:
 def play(directory: Path, *options: str) -> dict[str, t.Any]:
     (directory / "library").mkdir(exist_ok=True)
     (directory / "library" / "slow.py").write_text(SLOW, encoding="utf-8")
+    (directory / "library" / "told.py").write_text(TOLD, encoding="utf-8")
     (directory / "play.yml").write_text(PLAY, encoding="utf-8")
     (directory / "hosts").write_text(f"localhost ansible_connection=local ansible_python_interpreter={sys.executable}\n", encoding="utf-8")
-    variables = {"state": str(directory / "state"), "run": RUN, "answer": str(directory / "answer.json"), "asyncs": str(directory / "async")}
+    variables = {"word": WORD, "state": str(directory / "state"), "run": RUN, "answer": str(directory / "answer.json"), "asyncs": str(directory / "async")}
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_") or name.startswith("ANSIBLE_WORKER_")},
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
@@ -155,6 +173,8 @@ def runs(pid: str) -> bool:
 
 def test_a_real_run(tmp_path: Path, state: Path) -> None:
     found = play(tmp_path)
+    pipe = state / "word.pipe"
+    assert (found["told"]["length"], found["told"]["piped"], found["told"]["pipe"], pipe.exists()) == (0, len(WORD), str(pipe), False)
     whole = found["whole"]
     assert (whole["changed"], whole["check"], whole["progress_file"]) == (True, False, str(state / "progress.json"))
     # While it ran, the lease was pushed on: it would have run out at its end. So were the run's own armed timers.
@@ -182,6 +202,7 @@ def test_in_check_mode_the_module_runs_without_this_machinery(tmp_path: Path, st
     assert time.monotonic() - began < 60  # nothing of 600 s was waited for
     assert (found["whole"]["check"], found["whole"]["progress_file"]) == (True, None)
     assert found["failing"]["msg"] == "as asked"
+    assert (found["told"]["length"], found["told"]["pipe"]) == (len(WORD), None)
     assert not (tmp_path / "async").exists() and not (state / "lock.json").exists()
 
 
@@ -264,7 +285,7 @@ class Host(step_action.ActionModule):
 
 STARTED = {"started": True, "results_file": "/r/j1"}
 RUNNING = {"finished": False, "outcome": "", "progress": {"done": 1000, "total": 50000, "unit": "rows", "seconds": 0.5}}
-OPTIONS: dict[str, t.Any] = {"module": "slow", "options": {"a": 1}, "title": "protect", "limit": 50, "progress": True, "lease": {}}
+OPTIONS: dict[str, t.Any] = {"module": "slow", "options": {"a": 1}, "title": "protect", "limit": 50, "progress": True, "secrets": {}, "lease": {}}
 
 
 @pytest.fixture
