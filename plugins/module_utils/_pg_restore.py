@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import time
 import typing as t
 from pathlib import Path
@@ -28,6 +29,8 @@ if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as PostgresConnection
 
 PIPE_SECONDS = 60.0
+HEAD = 64 << 20
+"""Bytes that the table of contents of any real database fits in."""
 _RESTORE_REMEDY = Text(
     en="Remove the cause that is named and run again; the live database was not touched.",
     pt_BR="Elimine a causa indicada e execute de novo; o banco em uso não foi alterado.",
@@ -48,6 +51,7 @@ class Options:
     identity: str | None = dataclasses.field(repr=False)
     accept_loss: bool
     bin_dir: str | None
+    jobs: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +93,7 @@ def argument_spec() -> ArgumentSpec:
             "swap": {"type": "bool", "default": False},
             "run_id": {"type": "str", "default": ""},
             "compare": {"type": "bool", "default": True},
+            "jobs": {"type": "int", "default": 1},
             "identity": {"type": "str", "no_log": True},
             "identity_pipe": {"type": "path"},
             "accept_loss": {"type": "bool", "default": False},
@@ -119,6 +124,8 @@ def options_from_params(params: t.Mapping[str, t.Any]) -> Options:
             "swap is asked for without a run_id.",
             remedy=Text(en="Give run_id: the replaced database is kept under it.", pt_BR="Informe run_id: o banco trocado é guardado com ele."),
         )
+    if options.jobs < 1:
+        raise LastroError(f"jobs is {options.jobs}: 1 or more is expected.", remedy=Text(en="Correct the option.", pt_BR="Corrija a opção."))
     if options.into is not None and not 1 <= len(options.into.encode()) <= 63:
         raise LastroError("The name in into has no or more than 63 bytes.", remedy=Text(en="Give it a shorter name.", pt_BR="Use um nome mais curto."))
     return options
@@ -277,7 +284,7 @@ def _act(
     if "drop" in steps:
         _backup_swap.drop(connection, names.into)
     if "load" in steps:
-        _load(connection, admin.with_database(names.into), names=names, source=source, client=client, progress=progress)
+        _load(connection, admin.with_database(names.into), names=names, source=source, client=client, jobs=result.options.jobs, progress=progress)
     if result.options.compare:
         result.compared = _compare(admin.with_database(names.into), source.manifest, fresh="load" in steps, progress=progress)
     if "load" in steps:
@@ -287,13 +294,16 @@ def _act(
     return result.values()
 
 
-def _load(connection: PostgresConnection, target: ConnectionSettings, *, names: Names, source: Source, client: Client, progress: Progress) -> None:
+def _load(connection: PostgresConnection, target: ConnectionSettings, *, names: Names, source: Source, client: Client, jobs: int, progress: Progress) -> None:
     """Create the database and fill it; it is dropped again where that fails. Raises LastroError."""
     live = _backup_swap.look(connection, [names.live]).get(names.live)
     manifest = source.manifest
     _backup_swap.create(connection, names.into, owner=live.owner if live else None, locale=manifest.locale, sha256=manifest.sha256)
     try:
-        _stream(target, source, client, progress)
+        head = Head(HEAD if jobs > 1 else 0)
+        _stream(target, source, client, head=head, progress=progress)
+        if jobs > 1:
+            _finish(target, client, head, jobs)
         with connect(target, application_name=APPLICATION, autocommit=True) as session:
             _backup_swap.execute(session, "ANALYZE")
     except BaseException:
@@ -301,10 +311,39 @@ def _load(connection: PostgresConnection, target: ConnectionSettings, *, names: 
         raise
 
 
-def _stream(target: ConnectionSettings, source: Source, client: Client, progress: Progress) -> None:
-    """Decode the stored file into pg_restore; nothing in clear touches the disk. Raises LastroError with the first cause."""
+@dataclasses.dataclass
+class Head:
+    """The first *limit* bytes of the clear stream, in memory: an archive of the custom format begins with its table of contents."""
+
+    limit: int
+    data: bytearray = dataclasses.field(default_factory=bytearray, repr=False)
+
+    def take(self, data: bytes) -> None:
+        """Keep what fits."""
+        self.data += data[: self.limit - len(self.data)]
+
+
+def _command(target: ConnectionSettings, client: Client, *options: str) -> list[str]:
     name = target.database.replace("\\", "\\\\").replace("'", "\\'")
-    command = [client.program("pg_restore"), "--exit-on-error", "--no-password", f"--dbname=dbname='{name}'"]
+    return [client.program("pg_restore"), "--exit-on-error", "--no-password", f"--dbname=dbname='{name}'", *options]
+
+
+def _finish(target: ConnectionSettings, client: Client, head: Head, jobs: int) -> None:
+    """Indexes, constraints and triggers, *jobs* at once: pg_restore wants a file it can seek in, and gets one that lies in memory. Raises LastroError."""
+    with contextlib.ExitStack() as stack:
+        environment = stack.enter_context(libpq_environment(target, application_name=APPLICATION))
+        memory = stack.enter_context(os.fdopen(os.memfd_create("lastro-restore", os.MFD_CLOEXEC), "wb"))
+        memory.write(head.data)
+        memory.flush()
+        command = _command(target, client, "--section=post-data", f"--jobs={jobs}", f"/proc/{os.getpid()}/fd/{memory.fileno()}")
+        child = stack.enter_context(running("pg_restore", command, environment))
+        if child.wait() != 0:
+            raise LastroError(f"pg_restore failed: {redact(child.complaint(), target)}", remedy=_RESTORE_REMEDY)
+
+
+def _stream(target: ConnectionSettings, source: Source, client: Client, *, head: Head, progress: Progress) -> None:
+    """Decode the stored file into pg_restore; nothing in clear touches the disk. Raises LastroError with the first cause."""
+    command = _command(target, client, *(["--section=pre-data", "--section=data"] if head.limit else []))
     manifest = source.manifest
     with contextlib.ExitStack() as stack:
         environment = stack.enter_context(libpq_environment(target, application_name=APPLICATION))
@@ -313,6 +352,7 @@ def _stream(target: ConnectionSettings, source: Source, client: Client, progress
 
         def write(data: bytes) -> None:
             nonlocal done
+            head.take(data)
             child.sink.write(data)
             done += len(data)
             progress(done, max(manifest.raw_size, done + 1), "bytes")

@@ -51,6 +51,10 @@ options:
     description: Whether the restored tables are compared with the manifest. O(swap=true) demands it.
     type: bool
     default: true
+  jobs:
+    description: How many indexes, constraints and triggers are made at once. The rows come as one stream.
+    type: int
+    default: 1
   identity:
     description: Secret key (C(AGE-SECRET-KEY-1...)) that opens the backup. It stays in memory.
     type: str
