@@ -29,6 +29,8 @@ def rehearsing(world: World, **place: str) -> list[str]:
     """Arguments of a deploy that makes its copy in this place, with the programs of the demo's own server: every account may run them."""
     programs = Postgres(Path(world.state["postgres_base"]) / "postgres", 0, "").installation / "bin"
     backup = {"dest": str(world.home / "backups"), "recipients": [world.state["backup_recipient"]], "bin_dir": str(programs)}
+    if "rehearsal_cluster" in place:
+        backup["verify"] = "restore"
     migrations = {"config": "alembic.ini", "revision": "heads", "when": "auto", **place}
     return ["-e", variables_file(world, {"deploy_migrations": migrations, "deploy_backup": backup})]
 
@@ -57,6 +59,9 @@ def test_a_killed_run_leaves_no_copy_and_the_next_one_rehearses_and_deploys(worl
     assert seen["rows"] is True
     assert seen["applied"] == seen["reverted"][::-1] != []
     assert (seen["not_reverted"], seen["irreversible"]) == ([], [])
+    # The copy by which the backup was proved is the one that the revisions ran on: nobody else removes it so soon.
+    proved = evidence(world, "backup")
+    assert ("restore" in proved["verified"], Path(proved["kept_copy"]).parent) == (True, directory)
     assert list(directory.iterdir()) == []
     directory.rmdir()
     assert revision(world) != before
