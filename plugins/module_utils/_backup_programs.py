@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import os
 import re
 import signal
@@ -24,6 +25,8 @@ PROGRAMS = ("pg_dump", "pg_restore")
 PACKAGED = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin")
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+(?:\.\d+)*\w*)")
 _SECONDS_FOR_VERSION = 20
+# pg_dump writes and pg_restore reads 4 KiB at a time: the more a pipe holds, the less each waits for the other. Linux allows anybody 1 MiB.
+_PIPE = 1 << 20
 _STDERR_LIMIT = 64 * 1024
 # Lines in which the server or the program repeats values of rows or whole statements.
 _WITH_VALUES = re.compile(r"^\s*(?:DETAIL|CONTEXT|Command was|STATEMENT|LINE \d+|HINT)\b", re.IGNORECASE)
@@ -185,6 +188,10 @@ def running(
             stderr=errors,
             env={**environment, "LC_ALL": "C"},
         )
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):  # a system that allows less keeps its own size
+                    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
         try:
             yield Program(name, process, errors)
         finally:

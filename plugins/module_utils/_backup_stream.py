@@ -31,7 +31,7 @@ try:
 except ImportError:
     HAS_PYRAGE = False
 
-CHUNK = 128 * 1024
+CHUNK = 1 << 20
 THREADS = min(4, os.cpu_count() or 1)
 GZIP = 16 + zlib.MAX_WBITS
 """What zlib calls its gzip format."""
