@@ -16,7 +16,7 @@ import time
 import typing as t
 from pathlib import Path
 
-from ._backup_manifest import Manifest, manifest_path
+from ._backup_manifest import SUFFIX, Manifest, manifest_path, read, sha256_of, to_bytes
 from ._backup_stream import disk_error
 from ._errors import LastroError, Text
 from ._files import fsync_directory
@@ -103,7 +103,18 @@ def _remove_left_over(path: Path, owner: int) -> None:
     with contextlib.suppress(OSError), path.open("rb") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if owner == os.getpid() or not _alive(owner) or time.time() - path.stat().st_mtime > _LEFT_OVER_SECONDS:
+            _remove_uncommitted(path, path.name.removeprefix(".").removesuffix(f".{owner}.part"))
             path.unlink()
+
+
+def _remove_uncommitted(mark: Path, final_name: str) -> None:
+    """Remove the files whose run was killed between their renames and that of its manifest, which is still the part *mark*."""
+    if final_name.endswith(SUFFIX) and not mark.with_name(final_name).exists():
+        with contextlib.suppress(LastroError):
+            for one in read(mark, final_name=final_name).files:
+                path = mark.with_name(one.name)
+                if path.exists() and sha256_of(path) == (one.sha256, one.size):
+                    path.unlink()
 
 
 def _alive(process: int) -> bool:
@@ -159,6 +170,19 @@ def part_file(final: Path) -> t.Iterator[Part]:
         part.close()
 
 
+def commit(parts: t.Sequence[Part], manifest: Manifest) -> None:
+    """Give *parts* and their manifest the final names, the manifest last: from there on the backup counts. All are on the disk before. Raises LastroError."""
+    dest = parts[0].final.parent
+    with part_file(manifest_path(dest, manifest.name)) as mark:
+        try:
+            mark.stream.write(to_bytes(manifest))
+            mark.sync()
+            for part in (*parts, mark):
+                part.commit()
+        except OSError as error:
+            raise disk_error(dest / manifest.file, error) from error
+
+
 def remove(dest: Path, backups: t.Iterable[Manifest]) -> tuple[list[str], list[str]]:
     """Remove *backups*, each manifest first, so that a half-removed one counts no more; their names, and what could not be removed."""
     removed = []
@@ -177,4 +201,4 @@ def remove(dest: Path, backups: t.Iterable[Manifest]) -> tuple[list[str], list[s
     return removed, troubles
 
 
-__all__ = ("Forecast", "Part", "check_room", "check_writable", "existing_parent", "forecast", "part_file", "prepare", "remove")
+__all__ = ("Forecast", "Part", "check_room", "check_writable", "commit", "existing_parent", "forecast", "part_file", "prepare", "remove")

@@ -142,13 +142,18 @@ def utc(seconds: float) -> str:
 def write(dest: Path, manifest: Manifest) -> Path:
     """Write the manifest beside its file: from here on the backup counts."""
     path = manifest_path(dest, manifest.name)
-    content = {"format": FORMAT, **dataclasses.asdict(manifest)}
-    write_atomic(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+    write_atomic(path, to_bytes(manifest))
     return path
 
 
-def read(path: Path) -> Manifest:
-    """The manifest at *path*. Raises LastroError where there is none or it is not one of ours."""
+def to_bytes(manifest: Manifest) -> bytes:
+    """The manifest as its file has it: JSON with FORMAT and the fields of ``Manifest``."""
+    content = {"format": FORMAT, **dataclasses.asdict(manifest)}
+    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
+
+
+def read(path: Path, *, final_name: str = "") -> Manifest:
+    """The manifest at *path*, which is to get *final_name*. Raises LastroError where there is none or it is not one of ours."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         manifest = _from_json(content)
@@ -161,7 +166,7 @@ def read(path: Path) -> Manifest:
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LastroError(f"{path} is not a readable manifest of a backup of ours ({type(error).__name__}).", remedy=_DAMAGED) from error
-    if not NAME.match(manifest.name) or path.name != manifest.name + SUFFIX or not _has_own_files(manifest):
+    if not NAME.match(manifest.name) or (final_name or path.name) != manifest.name + SUFFIX or not _has_own_files(manifest):
         raise LastroError(f"The manifest {path} names a file that is not its own.", remedy=_DAMAGED)
     return manifest
 
@@ -290,6 +295,7 @@ __all__ = (
     "prunable",
     "read",
     "sha256_of",
+    "to_bytes",
     "utc",
     "write",
 )

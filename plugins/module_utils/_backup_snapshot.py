@@ -149,6 +149,9 @@ def open_snapshot(connection: PostgresConnection, *, lock_timeout: str) -> tuple
         cursor.execute("SELECT pg_catalog.set_config('lock_timeout', %s, false)", (lock_timeout,))
         if connection.server_version >= 170_000:
             cursor.execute("SET transaction_timeout = 0")
+        if connection.server_version >= 140_000:
+            # A long count or hash of a run that was killed would keep the lock of backups until its end.
+            cursor.execute("SET client_connection_check_interval = '1s'")
         cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         snapshot = str(fetch_one(cursor, "SELECT pg_catalog.pg_export_snapshot()")[0])
         return snapshot, str(fetch_one(cursor, _LSN)[0])

@@ -131,12 +131,7 @@ def _make(job: Job, now: t.Callable[[], float]) -> dict[str, t.Any]:
             manifest = dataclasses.replace(manifest, more=(_globals_into(parts[1], job),))
         if copy and options.keep_copy:
             manifest = dataclasses.replace(manifest, copy=str(copy.keep()))
-        try:
-            for part in parts:
-                part.commit()
-            _backup_manifest.write(options.dest, manifest)
-        except OSError as error:
-            raise _backup_stream.disk_error(options.dest / manifest.file, error) from error
+        _backup_directory.commit(parts, manifest)
     pruned, troubles = _backup_directory.remove(options.dest, _prunable(options, ready.history, now()))
     return {
         **_result(options, manifest, changed=True),
