@@ -15,8 +15,9 @@ from pathlib import Path
 
 from demo.postgres import Postgres
 
-from tests.integration.alembic_project import INI, App, finished, running
+from tests.integration.alembic_project import INI, App, running
 from tests.integration.alembic_server import fresh
+from tests.integration.module_process import finished
 
 REVISIONS = 50
 MOST = 1.5

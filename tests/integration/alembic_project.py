@@ -6,11 +6,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import subprocess
 import sys
-import threading
-import time
 import typing as t
 from pathlib import Path
 
@@ -18,6 +15,8 @@ import psycopg2
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.lastro.deploy.plugins.modules import alembic, alembic_info
+
+from .module_process import started
 
 INI = "[alembic]\nscript_location = %(here)s/migrations\nprepend_sys_path = .\n"
 ENV = """
@@ -135,40 +134,9 @@ def names(entries: list[dict[str, t.Any]]) -> list[str]:
     return [entry["revision"] for entry in entries]
 
 
-@contextlib.contextmanager
-def running(app: App, module: str = "alembic", **options: object) -> t.Iterator[subprocess.Popen[bytes]]:
+def running(app: App, module: str = "alembic", **options: object) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
     """One of the modules in a process of its own."""
-    program = (
-        "import json, sys; from ansible.module_utils.testing import patch_module_args\n"
-        f"from ansible_collections.lastro.deploy.plugins.modules import {module}\n"
-        f"with patch_module_args(json.loads(sys.stdin.readline())): {module}.main()"
-    )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
-    assert process.stdin is not None
-    process.stdin.write(json.dumps(app.options(**options)).encode() + b"\n")
-    process.stdin.flush()
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def finished(process: subprocess.Popen[bytes]) -> dict[str, t.Any]:
-    result: dict[str, t.Any] = json.loads(process.communicate(timeout=60)[0])
-    return result
-
-
-def until(condition: t.Callable[[], t.Any], seconds: float = 20) -> t.Any:  # noqa: ANN401
-    """What *condition* says once it says something."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
-        threading.Event().wait(0.02)
-    raise AssertionError("the condition was never met")
+    return started(module, app.options(**options))
 
 
 def sessions(app: App, where: str) -> list[tuple[t.Any, ...]]:

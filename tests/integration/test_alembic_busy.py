@@ -19,8 +19,9 @@ import psycopg2
 import pytest
 from demo.postgres import Postgres
 
-from .alembic_project import CHAIN, INI, App, Modules, finished, names, running, until
+from .alembic_project import CHAIN, INI, App, Modules, names, running
 from .alembic_server import fresh
+from .module_process import finished, until
 
 AT_ONCE = 10
 LOCK_TIMEOUT = 0.5

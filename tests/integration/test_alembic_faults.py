@@ -10,7 +10,8 @@ import psycopg2
 import pytest
 from ansible_collections.lastro.deploy.plugins.module_utils import _alembic_catalog
 
-from .alembic_project import CHAIN, App, Modules, finished, names, running, sessions, until
+from .alembic_project import CHAIN, App, Modules, names, running, sessions
+from .module_process import finished, until
 
 
 @pytest.fixture

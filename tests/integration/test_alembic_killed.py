@@ -20,8 +20,9 @@ import psycopg2
 import pytest
 from demo.postgres import Postgres
 
-from .alembic_project import CONCURRENT, App, Modules, finished, running, sessions, until
+from .alembic_project import CONCURRENT, App, Modules, running, sessions
 from .alembic_server import fresh
+from .module_process import finished, until
 
 ROOT = Path(__file__).parents[2]
 VICTIMS = ("controller", "module", "child", "backend", "server")

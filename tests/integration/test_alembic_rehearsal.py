@@ -16,8 +16,9 @@ from ansible_collections.lastro.deploy.plugins.modules import rehearsal_copy
 from demo.postgres import Postgres, bin_directory
 from pyrage import x25519
 
-from .alembic_project import CHAIN, App, Modules, running, until
+from .alembic_project import CHAIN, App, Modules, running
 from .dump_support import Dump
+from .module_process import until
 
 DO = "op.execute(\"DO $$ BEGIN EXECUTE 'ALTER TABLE users {}'; END $$\")"
 

@@ -17,7 +17,8 @@ import psycopg2
 import pytest
 from demo.postgres import Postgres, free_port
 
-from .alembic_project import App, Modules, until
+from .alembic_project import App, Modules
+from .module_process import until
 
 
 @pytest.fixture
