@@ -41,11 +41,13 @@ def finished(process: subprocess.Popen[bytes], seconds: float = 60) -> dict[str,
 
 
 def children(process: subprocess.Popen[bytes]) -> dict[str, int]:
-    """The programs that it runs now: their process ids by name."""
+    """The programs that it runs now, but for those that it only asks for their version: their process ids by name."""
     found = {}
     with contextlib.suppress(OSError):
         for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split():
-            found[Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()] = int(pid)
+            program, _, arguments = Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")
+            if b"--version" not in arguments:
+                found[Path(program.decode()).name] = int(pid)
     return found
 
 
@@ -64,5 +66,5 @@ def until(condition: t.Callable[[], t.Any], seconds: float = 20) -> t.Any:  # no
         found = condition()
         if found:
             return found
-        threading.Event().wait(0.02)
+        threading.Event().wait(0.005)
     raise AssertionError("the condition was never met")
