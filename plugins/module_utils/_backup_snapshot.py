@@ -204,12 +204,23 @@ def table_entries(connection: PostgresConnection) -> dict[str, str]:
         return {display_name(schema, table): f"{schema} {table} {owner}" for schema, table, _columns, owner in cursor.fetchall()}
 
 
+def _row_hash(columns: tuple[str, ...]) -> str:
+    """The hash of a row *r*: each column's text is hashed with the hash of those before it, and whether it is null, as seed.
+
+    The text of the whole row (``ROW(...)::text``) says the same, but quoting it takes half as long again.
+    """
+    digest = "0"
+    for column in columns:
+        value = f"r.{quote_identifier(column)}"
+        digest = f"pg_catalog.hashtextextended(coalesce({value}::text, '') COLLATE \"C\", {digest} # ({value} IS NULL)::int)"
+    return digest
+
+
 def _measure_table(cursor: PostgresCursor, name: str, table: str, columns: tuple[str, ...] | None) -> TableState:
     if columns is None:
         query = f"SELECT count(*), NULL FROM ONLY {table}"  # noqa: S608 - quoted above
     else:
-        row = ", ".join(f"r.{quote_identifier(column)}" for column in columns)
-        query = f'SELECT count(*), coalesce(sum(pg_catalog.hashtextextended(ROW({row})::text COLLATE "C", 0)), 0)::text FROM ONLY {table} AS r'  # noqa: S608
+        query = f"SELECT count(*), coalesce(sum({_row_hash(columns)}), 0)::text FROM ONLY {table} AS r"  # noqa: S608
     try:
         rows, digest = fetch_one(cursor, query)
     except psycopg2.errors.LockNotAvailable:
