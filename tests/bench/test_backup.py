@@ -142,6 +142,7 @@ def ours(url: str, directory: Path, hashes: str) -> int:
 
 
 def test_backup(url: str, directory: Path, rounds: collections.abc.Callable[[int, int], int]) -> None:
+    assert shutil.which("zstd"), "install the distribution's zstd: it is what the module is measured against"
     by_hand = ByHand(url, directory)
     works: dict[str, collections.abc.Callable[[], int]] = {
         "pg_dump -Fc -Z0 | zstd -3 -T0": by_hand.zstd,
