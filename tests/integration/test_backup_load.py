@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A backup and its restore while the application writes, and how much memory they take for a database that is larger than that memory."""
+"""A backup and its restore while the application writes, and how much memory they and a rehearsal take for a database that is larger than that."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 from demo.postgres import Postgres, bin_directory
 from pyrage import x25519
 
+from .alembic_project import App, running
 from .backup_world import Backups, execute, rows
 from .module_process import children, finished, started
 
@@ -41,12 +42,12 @@ END LOOP; END $$
 
 @pytest.fixture(scope="module")
 def server() -> collections.abc.Iterator[Postgres]:
-    with Postgres.temporary(fsync="off", synchronous_commit="off", max_wal_size="'4GB'") as running:
-        yield running
+    with Postgres.temporary(fsync="off", synchronous_commit="off", max_wal_size="'4GB'") as one:
+        yield one
 
 
-@pytest.fixture
-def large(server: Postgres, tmp_path: Path, rounds: Rounds) -> Backups:
+@pytest.fixture(scope="module")
+def large(server: Postgres, tmp_path_factory: pytest.TempPathFactory, rounds: Rounds) -> Backups:
     """A database whose dump is larger than the memory that we may take."""
     megabytes = rounds(330, 2200)
     execute(
@@ -57,7 +58,7 @@ def large(server: Postgres, tmp_path: Path, rounds: Rounds) -> Backups:
         "INSERT INTO events (note) SELECT 'before ' || i FROM generate_series(1, 20000) i",
         "CREATE SEQUENCE writes",
     )
-    return Backups(server.url(), tmp_path / "backups", x25519.Identity.generate())
+    return Backups(server.url(), tmp_path_factory.mktemp("large") / "backups", x25519.Identity.generate())
 
 
 @contextlib.contextmanager
@@ -127,3 +128,16 @@ def test_a_busy_database_comes_back_equal_within_the_memory(large: Backups, serv
     assert {"module", "pg_dump", "pg_restore"} <= {*dumping}
     for memory_of in (dumping, restoring):
         assert sum(memory_of.values()) <= MEGABYTES
+
+
+def test_a_rehearsal_on_a_copy_of_all_rows_within_the_memory(large: Backups, server: Postgres, tmp_path: Path) -> None:
+    revision = ("op.add_column('events', sa.Column('more', sa.Text))", "op.drop_column('events', 'more')")
+    app = App.create(tmp_path / "release", large.url, {"r1": revision})
+    with running(app, "alembic_info", rehearsal_url=server.url("template1"), bin_dir=str(bin_directory()), lint={"profile": "off"}) as process:
+        memory = Memory(process)
+        answer = finished(process, 600)
+        rehearsing = memory.megabytes()
+    print(f"rehearsing {rehearsing} MiB")
+    assert (answer["rehearsal"]["rows"], answer["rehearsal"]["problem"]) == (True, ""), answer
+    assert {"module", "pg_dump", "pg_restore"} <= {*rehearsing}
+    assert sum(rehearsing.values()) <= MEGABYTES
