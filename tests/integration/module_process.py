@@ -40,14 +40,12 @@ def finished(process: subprocess.Popen[bytes], seconds: float = 60) -> dict[str,
     return result
 
 
-def children(process: subprocess.Popen[bytes]) -> dict[str, int]:
-    """The programs that it runs now, but for those that it only asks for their version: their process ids by name."""
+def children(process: subprocess.Popen[bytes]) -> dict[int, str]:
+    """The programs that it runs now: their command lines by process id."""
     found = {}
     with contextlib.suppress(OSError):
         for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split():
-            program, _, arguments = Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")
-            if b"--version" not in arguments:
-                found[Path(program.decode()).name] = int(pid)
+            found[int(pid)] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
     return found
 
 

@@ -24,6 +24,7 @@ CHAINS: dict[str, dict[str, object]] = {
     "zstd, age": {},
     "age": {"compression": "none"},
     "zstd": {"encryption": "none", "recipients": []},
+    "gzip": {"encryption": "none", "recipients": [], "compression": "gzip"},
     "bare": {"encryption": "none", "recipients": [], "compression": "none"},
 }
 

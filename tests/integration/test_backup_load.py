@@ -92,7 +92,8 @@ class Memory:
 
     def _look(self) -> None:
         while self._process.poll() is None:
-            for name, pid in {**children(self._process), "module": self._process.pid}.items():
+            for pid, command in {**children(self._process), self._process.pid: "module"}.items():
+                name = Path(command.partition(" ")[0]).name
                 with contextlib.suppress(OSError):
                     for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
                         if line.startswith("VmHWM:"):
