@@ -60,9 +60,17 @@ class Copy:
     client: Client
 
     @contextlib.contextmanager
-    def restoring(self) -> t.Iterator[Program]:
-        """pg_restore that fills the database from its input, the clear stream of a dump."""
-        command = [self.client.program("pg_restore"), "--exit-on-error", "--no-password", "--no-tablespaces", "--no-subscriptions", f"--dbname={DATABASE}"]
+    def restoring(self, *options: str) -> t.Iterator[Program]:
+        """pg_restore, with more *options*, that fills the database from its input, the clear stream of a dump."""
+        command = [
+            self.client.program("pg_restore"),
+            "--exit-on-error",
+            "--no-password",
+            "--no-tablespaces",
+            "--no-subscriptions",
+            f"--dbname={DATABASE}",
+            *options,
+        ]
         with libpq_environment(self.settings, application_name=APPLICATION) as environment, running("pg_restore", command, environment, reads=True) as child:
             yield child
 

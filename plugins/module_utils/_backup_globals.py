@@ -54,7 +54,7 @@ def dump(settings: ConnectionSettings, client: Client, part: Part, chain: Chain,
         writer = stack.enter_context(running("pg_dumpall", command, environment, writes=True))
         tee = Tee(writer.source, (), lambda done: progress(done, 0, "bytes"))
         streamed = carry(tee, part, chain, writer=writer, settings=settings)
-    verify(part.path, streamed, chain, level=level, copy=None, progress=progress)
+    verify([(part, streamed)], chain, level=level, copy=None, progress=progress)
     return StoredFile(part.final.name, streamed.size, streamed.sha256)
 
 

@@ -28,6 +28,9 @@ COMPRESSED = {"zstd": ".zst", "gzip": ".gz", "none": ""}
 """What a file's name says of its compression."""
 GLOBALS = "globals.sql"
 """The kind of the file with roles and tablespaces."""
+PART = "data{}.dump"
+"""The kind of the file with a part of the rows."""
+MOST_PARTS = 64
 CHUNK = 1 << 20
 SECONDS_PER_DAY = 86_400
 
@@ -69,18 +72,19 @@ class DatabaseLocale:
 
 @dataclasses.dataclass(frozen=True)
 class StoredFile:
-    """A file of a backup: its bare *name*, bytes, and SHA-256 in hex."""
+    """A file of a backup: its bare *name*, bytes, and SHA-256 in hex; for a part of the dump the bytes before compression and encryption too."""
 
     name: str
     size: int
     sha256: str
+    raw_size: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
     """One verified backup. Sizes in bytes; *created* is ISO 8601 in UTC; *file* is a bare name beside the manifest.
 
-    *more* are the backup's other files (roles and tablespaces, as SQL). *extensions* are their versions by name.
+    *more* are the backup's other files: parts with rows of large tables, and roles and tablespaces as SQL. *extensions* are their versions by name.
     *copy* is the directory of a stopped cluster with the restored backup, as long as nobody used it up (``_scratch_cluster.reopened``).
     """
 
@@ -111,7 +115,22 @@ class Manifest:
     @property
     def files(self) -> tuple[StoredFile, ...]:
         """Every stored file of the backup, the dump first."""
-        return (StoredFile(self.file, self.size, self.sha256), *self.more)
+        return (StoredFile(self.file, self.size, self.sha256, self.raw_size), *self.more)
+
+    @property
+    def parts(self) -> tuple[StoredFile, ...]:
+        """The files with rows that the dump itself has not, each an archive of its own."""
+        return tuple(one for one in self.more if one.raw_size)
+
+    @property
+    def dump_size(self) -> int:
+        """Bytes of the dump's files."""
+        return self.size + sum(one.size for one in self.parts)
+
+    @property
+    def dump_raw_size(self) -> int:
+        """Bytes of the dump before compression and encryption."""
+        return self.raw_size + sum(one.raw_size for one in self.parts)
 
     @property
     def rows(self) -> int:
@@ -174,7 +193,8 @@ def read(path: Path, *, final_name: str = "") -> Manifest:
 def _has_own_files(manifest: Manifest) -> bool:
     chain = {"compression": manifest.compression, "encryption": manifest.encryption}
     more = {one.name for one in manifest.more}
-    return manifest.file == file_name(manifest.name, **chain) and more <= {file_name(manifest.name, **chain, kind=GLOBALS)}
+    allowed = {file_name(manifest.name, **chain, kind=kind) for kind in (GLOBALS, *(PART.format(number) for number in range(1, MOST_PARTS + 1)))}
+    return manifest.file == file_name(manifest.name, **chain) and more <= allowed
 
 
 def _from_json(content: dict[str, t.Any]) -> Manifest:
@@ -190,7 +210,10 @@ def _from_json(content: dict[str, t.Any]) -> Manifest:
 
 def assert_types(manifest: Manifest) -> None:
     """Raises ValueError where a field that decides something has a wrong type."""
-    if not all(isinstance(value, int) and value >= 0 for value in (manifest.raw_size, manifest.database_size, *(one.size for one in manifest.files))):
+    if not all(
+        isinstance(value, int) and value >= 0
+        for value in (manifest.raw_size, manifest.database_size, *(size for one in manifest.more for size in (one.size, one.raw_size)), manifest.size)
+    ):
         raise ValueError("a size is not a number")
     if datetime.datetime.fromisoformat(manifest.created).tzinfo is None:
         raise ValueError("the time has no zone")
@@ -280,7 +303,9 @@ __all__ = (
     "COMPRESSED",
     "FORMAT",
     "GLOBALS",
+    "MOST_PARTS",
     "NAME",
+    "PART",
     "SUFFIX",
     "DatabaseLocale",
     "Difference",

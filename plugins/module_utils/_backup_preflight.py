@@ -116,7 +116,7 @@ def _broken(extensions: t.Iterable[tuple[t.Any, ...]]) -> list[str]:
 
 def _room(options: Options, history: t.Sequence[Manifest], size: int) -> Forecast:
     same = same_chain(history, options)
-    room = _backup_directory.forecast(options.dest, last_size=same[0].size if same else None, database_size=size)
+    room = _backup_directory.forecast(options.dest, last_size=same[0].dump_size if same else None, database_size=size)
     _backup_directory.check_room(options.dest, room)
     return room
 

@@ -13,6 +13,7 @@ import statistics
 import typing as t
 
 from ._backup_manifest import Manifest
+from ._backup_snapshot import Table, display_name
 from ._errors import LastroError, Text
 
 HISTORY = 5
@@ -21,10 +22,10 @@ HISTORY = 5
 _ENTRY = re.compile(r"^\d+; \d+ \d+ TABLE DATA (.*)$", re.MULTILINE)
 
 
-def check_contents(contents: str, expected: t.Mapping[str, str]) -> None:
-    """Raises LastroError that names the tables of *expected* (``table_entries``) whose rows are not in the archive with *contents* (``pg_restore --list``)."""
+def check_contents(contents: str, expected: t.Iterable[Table]) -> None:
+    """Raises LastroError that names the tables of *expected* whose rows are not in the archive with *contents* (``pg_restore --list``)."""
     found = {" ".join(entry.split()) for entry in _ENTRY.findall(contents)}
-    missing = sorted(name for name, entry in expected.items() if " ".join(entry.split()) not in found)
+    missing = sorted(display_name(table.schema, table.name) for table in expected if " ".join(table.entry.split()) not in found)
     if missing:
         raise LastroError(
             f"The dump lacks the rows of {len(missing)} tables that the database has: {', '.join(missing[:20])}. It was not kept.",
@@ -38,13 +39,13 @@ def check_contents(contents: str, expected: t.Mapping[str, str]) -> None:
 
 def check_size(manifest: Manifest, history: t.Sequence[Manifest], max_ratio: float) -> list[str]:
     """Compare with the median of the last five good backups: a warning where it grew much, LastroError where it shrank much."""
-    sizes = [one.size for one in history[:HISTORY]]
+    sizes = [one.dump_size for one in history[:HISTORY]]
     if not sizes or not max_ratio:
         return []
     median = statistics.median(sizes)
-    if manifest.size > median * max_ratio:
-        return [f"The backup has {manifest.size} bytes, more than {max_ratio} times the median of the last {len(sizes)} good ones ({int(median)})."]
-    if manifest.size * max_ratio >= median:
+    if manifest.dump_size > median * max_ratio:
+        return [f"The backup has {manifest.dump_size} bytes, more than {max_ratio} times the median of the last {len(sizes)} good ones ({int(median)})."]
+    if manifest.dump_size * max_ratio >= median:
         return []
     shrunk = [
         f"{name} ({state.rows} -> {manifest.tables[name].rows if name in manifest.tables else 'gone'})"
@@ -52,7 +53,7 @@ def check_size(manifest: Manifest, history: t.Sequence[Manifest], max_ratio: flo
         if name not in manifest.tables or manifest.tables[name].rows < state.rows
     ]
     raise LastroError(
-        f"The backup has {manifest.size} bytes, less than the median of the last {len(sizes)} good ones ({int(median)}) divided by {max_ratio}. "
+        f"The backup has {manifest.dump_size} bytes, less than the median of the last {len(sizes)} good ones ({int(median)}) divided by {max_ratio}. "
         f"Tables with fewer rows than in {history[0].name}: {', '.join(shrunk[:20]) or 'none'}. It was not kept.",
         remedy=Text(
             en="If the data really became fewer, run once with max_size_ratio: 0; otherwise find out who deleted them.",

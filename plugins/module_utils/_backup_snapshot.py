@@ -48,7 +48,7 @@ _TABLES = """
 SELECT n.nspname, c.relname,
        coalesce((SELECT array_agg(a.attname::text) FROM pg_catalog.pg_attribute a
                   WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '{}'::text[]),
-       pg_catalog.pg_get_userbyid(c.relowner)
+       pg_catalog.pg_get_userbyid(c.relowner), c.oid
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind = 'r' AND c.relpersistence <> 't'
@@ -184,7 +184,7 @@ def measure(
     """
     with connection.cursor() as cursor:
         cursor.execute(_TABLES)
-        tables = sorted((display_name(schema, table), schema, table, tuple(sorted(own))) for schema, table, own, _owner in cursor.fetchall())
+        tables = sorted((display_name(schema, table), schema, table, tuple(sorted(own))) for schema, table, own, _owner, _oid in cursor.fetchall())
         states = {}
         for number, (name, schema, table, own) in enumerate(tables):
             wanted = (columns or {}).get(name, own)
@@ -197,11 +197,33 @@ def measure(
     return states
 
 
-def table_entries(connection: PostgresConnection) -> dict[str, str]:
-    """What ``pg_restore --list`` says of the rows of each table of ``measure``, by the table's display name: ``schema table owner``."""
+class Table(t.NamedTuple):
+    """A table with rows of its own: its *owner*, and its bytes on the server's disk, without indexes."""
+
+    schema: str
+    name: str
+    owner: str
+    size: int
+
+    @property
+    def entry(self) -> str:
+        """What ``pg_restore --list`` says of its rows."""
+        return f"{self.schema} {self.name} {self.owner}"
+
+    @property
+    def pattern(self) -> str:
+        """As pg_dump takes it: quoted, so that nothing in it is a wildcard."""
+        return f"{quote_identifier(self.schema)}.{quote_identifier(self.name)}"
+
+
+def tables(connection: PostgresConnection) -> list[Table]:
+    """The tables of ``measure``, after it: to look at their sizes takes the locks that it holds."""
     with connection.cursor() as cursor:
         cursor.execute(_TABLES)
-        return {display_name(schema, table): f"{schema} {table} {owner}" for schema, table, _columns, owner in cursor.fetchall()}
+        found = cursor.fetchall()
+        cursor.execute("SELECT oid, coalesce(pg_catalog.pg_table_size(oid), 0) FROM unnest(%s::oid[]) oid", ([row[-1] for row in found],))
+        sizes = dict(cursor.fetchall())
+    return [Table(schema, name, owner, int(sizes[oid])) for schema, name, _columns, owner, oid in found]
 
 
 def _row_hash(columns: tuple[str, ...]) -> str:
@@ -252,6 +274,7 @@ def differences(connection: PostgresConnection, expected: t.Mapping[str, TableSt
 __all__ = (
     "LARGE_OBJECTS",
     "SESSION",
+    "Table",
     "database_locale",
     "database_size",
     "differences",
@@ -262,6 +285,6 @@ __all__ = (
     "quote_identifier",
     "server_version",
     "sql_errors",
-    "table_entries",
+    "tables",
     "take_lock",
 )

@@ -22,6 +22,7 @@ from . import (
     _backup_preflight,
     _backup_snapshot,
     _backup_stream,
+    _pg_dump_parts,
     _pg_dump_stream,
     _scratch_cluster,
 )
@@ -31,10 +32,10 @@ from ._backup_manifest import Manifest, StoredFile
 from ._backup_preflight import Ready, same_chain
 from ._backup_programs import Program
 from ._backup_sanity import check_contents, check_size
-from ._backup_snapshot import sql_errors
+from ._backup_snapshot import Table, sql_errors
 from ._errors import LastroError, Text
 from ._pg_dump_options import Options, argument_spec, options_from_params
-from ._pg_dump_stream import APPLICATION, Chain
+from ._pg_dump_stream import APPLICATION, Chain, Snapshot, Streamed
 from ._postgres import ConnectionSettings, connect
 from ._progress import Progress, silent
 
@@ -123,12 +124,16 @@ def _make(job: Job, now: t.Callable[[], float]) -> dict[str, t.Any]:
     _backup_directory.prepare(options.dest)
     with contextlib.ExitStack() as stack:
         copy = stack.enter_context(_empty_copy(job)) if options.verify == "restore" else None
-        parts = [stack.enter_context(_backup_directory.part_file(options.dest / _file(options)))]
-        manifest = _dump_into(parts[0], job, copy, created)
+        parts: list[Part] = []
+
+        def part(kind: str) -> Part:
+            parts.append(stack.enter_context(_backup_directory.part_file(options.dest / _file(options, kind))))
+            return parts[-1]
+
+        manifest = _dump_into(part, job, copy, created)
         warnings = check_size(manifest, same_chain(ready.history, options), options.max_size_ratio)
         if options.globals != "none":
-            parts.append(stack.enter_context(_backup_directory.part_file(options.dest / _file(options, _backup_manifest.GLOBALS))))
-            manifest = dataclasses.replace(manifest, more=(_globals_into(parts[1], job),))
+            manifest = dataclasses.replace(manifest, more=(*manifest.more, _globals_into(part(_backup_manifest.GLOBALS), job)))
         if copy and options.keep_copy:
             manifest = dataclasses.replace(manifest, copy=str(copy.keep()))
         _backup_directory.commit(parts, manifest)
@@ -153,29 +158,22 @@ def _empty_copy(job: Job) -> contextlib.AbstractContextManager[Copy]:
     return _backup_copy.empty(job.options.rehearsal_cluster, source, job.ready.client, bin_dir=job.options.bin_dir)
 
 
-def _dump_into(part: Part, job: Job, copy: Copy | None, created: float) -> Manifest:
-    """Measure, dump and verify one snapshot; the file is still under its part name. Raises LastroError."""
+def _dump_into(part: t.Callable[[str], Part], job: Job, copy: Copy | None, created: float) -> Manifest:
+    """Measure, dump and verify one snapshot; the files, which *part* makes by their kinds, have their part names still. Raises LastroError."""
     options, ready, progress = job.options, job.ready, job.progress
     watch = Stopwatch()
-    snapshot, lsn = _backup_snapshot.open_snapshot(job.connection, lock_timeout=options.lock_wait_timeout)
+    name, lsn = _backup_snapshot.open_snapshot(job.connection, lock_timeout=options.lock_wait_timeout)
+    snapshot = Snapshot(name, options.lock_wait_timeout)
     tables = _backup_snapshot.measure(job.connection, hashes=options.hashes == "rows", progress=progress)
-    entries = _backup_snapshot.table_entries(job.connection)
+    catalog = _backup_snapshot.tables(job.connection)
     locale = _backup_snapshot.database_locale(job.connection)
     watch.lap("measure")
-    streamed = _pg_dump_stream.dump(
-        job.settings,
-        ready.client,
-        part,
-        job.chain,
-        snapshot=snapshot,
-        lock_wait_timeout=options.lock_wait_timeout,
-        along=_along(job, copy),
-        expected_size=ready.history[0].raw_size if ready.history else ready.database_size,
-        progress=progress,
-    )
-    check_contents(streamed.contents, entries)
+    streams = _pg_dump_parts.divide(catalog, options.jobs) if options.format == "directory" else ()
+    parts = [part("dump"), *(part(_backup_manifest.PART.format(number)) for number in range(1, len(streams) + 1))]
+    streamed = _dump(job, copy, snapshot, parts, streams)
+    check_contents("\n".join(one.contents for one in streamed), catalog)
     watch.lap("dump")
-    levels = _pg_dump_stream.verify(part.path, streamed, job.chain, level=options.verify, copy=copy, progress=progress)
+    levels = _pg_dump_stream.verify(list(zip(parts, streamed, strict=True)), job.chain, level=options.verify, copy=copy, progress=progress)
     if copy:
         copy.compare(tables, progress)
     watch.lap("verify")
@@ -191,17 +189,28 @@ def _dump_into(part: Part, job: Job, copy: Copy | None, created: float) -> Manif
         locale=locale,
         tables=tables,
         hashes=options.hashes,
-        file=part.final.name,
-        size=streamed.size,
-        sha256=streamed.sha256,
-        raw_size=streamed.raw_size,
+        file=parts[0].final.name,
+        size=streamed[0].size,
+        sha256=streamed[0].sha256,
+        raw_size=streamed[0].raw_size,
         compression=options.compression,
         encryption=options.encryption,
         recipients=options.recipients,
         verified=levels,
         seconds=watch.seconds(),
+        more=tuple(StoredFile(one.final.name, has.size, has.sha256, has.raw_size) for one, has in zip(parts[1:], streamed[1:], strict=True)),
         extensions=ready.extensions,
     )
+
+
+def _dump(job: Job, copy: Copy | None, snapshot: Snapshot, parts: t.Sequence[Part], streams: t.Sequence[t.Sequence[Table]]) -> list[Streamed]:
+    expected = job.ready.history[0].dump_raw_size if job.ready.history else job.ready.database_size
+    settings, client, chain = job.settings, job.ready.client, job.chain
+    if not streams:
+        along = _along(job, copy)
+        return [_pg_dump_stream.dump(settings, client, parts[0], chain, snapshot, along=along, expected_size=expected, progress=job.progress)]
+    work = _pg_dump_parts.Work(settings, client, chain, snapshot, decoded=job.options.verify == "decode")
+    return _pg_dump_parts.dump_all(work, parts, streams, expected_size=expected, progress=job.progress)
 
 
 def _along(job: Job, copy: Copy | None) -> contextlib.AbstractContextManager[Program] | None:
@@ -245,8 +254,8 @@ def _result(options: Options, manifest: Manifest, *, changed: bool) -> dict[str,
         "changed": changed,
         "path": str(options.dest / manifest.file),
         "manifest": str(_backup_manifest.manifest_path(options.dest, manifest.name)),
-        "size": manifest.size,
-        "raw_size": manifest.raw_size,
+        "size": manifest.size,  # of path: exit_json says so anyway
+        "raw_size": manifest.dump_raw_size,
         "sha256": manifest.sha256,
         "snapshot_lsn": manifest.snapshot_lsn,
         "created": manifest.created,
@@ -257,7 +266,8 @@ def _result(options: Options, manifest: Manifest, *, changed: bool) -> dict[str,
         "verified": list(manifest.verified),
         "encrypted": manifest.encryption == "age",
         "pruned": [],
-        "globals": str(options.dest / manifest.more[0].name) if manifest.more else "",
+        "parts": [{"path": str(options.dest / one.name), "size": one.size, "sha256": one.sha256} for one in manifest.parts],
+        "globals": next((str(options.dest / one.name) for one in manifest.more if one not in manifest.parts), ""),
         "kept_copy": manifest.copy if changed or Path(manifest.copy, _scratch_cluster.KEPT).exists() else "",
         "client_version": manifest.client_version,
         "server_version": manifest.server_version,

@@ -34,6 +34,8 @@ class Options:
     dest: Path
     name: str
     run_id: str
+    format: str
+    jobs: int
     compression: str
     compression_level: int
     encryption: str
@@ -59,6 +61,8 @@ def argument_spec() -> ArgumentSpec:
             "dest": {"type": "path", "required": True},
             "name": {"type": "str", "required": True},
             "run_id": {"type": "str", "default": ""},
+            "format": {"type": "str", "default": "stream", "choices": ["stream", "directory"]},
+            "jobs": {"type": "int", "default": 2},
             "compression": {"type": "str", "default": "zstd", "choices": ["zstd", "gzip", "none"]},
             "compression_level": {"type": "int"},
             "encryption": {"type": "str", "default": "age", "choices": ["age", "none"]},
@@ -143,6 +147,12 @@ def _values(options: Options) -> tuple[tuple[bool, Text], ...]:
             ),
         ),
         (
+            not 1 <= options.jobs <= _backup_manifest.MOST_PARTS,
+            Text(
+                f"jobs is {options.jobs}: 1 to {_backup_manifest.MOST_PARTS} are allowed.", f"jobs é {options.jobs}: use de 1 a {_backup_manifest.MOST_PARTS}."
+            ),
+        ),
+        (
             options.days < 0 or options.keep_at_least < 1,
             Text(
                 "retention needs days of 0 or more and keep_at_least of 1 or more: the last good backup is never removed.",
@@ -175,6 +185,13 @@ def _combinations(options: Options) -> tuple[tuple[bool, Text], ...]:
             Text(
                 "globals: with_passwords is asked for with encryption: none; password hashes are not stored in clear.",
                 "globals: with_passwords foi pedido com encryption: none; os hashes de senhas não são gravados sem criptografia.",
+            ),
+        ),
+        (
+            options.format == "directory" and options.verify == "restore" and options.encryption == "age" and not options.identity,
+            Text(
+                "verify: restore of format: directory needs identity: streams that run at once cannot be restored along.",
+                "verify: restore com format: directory exige identity: fluxos simultâneos não podem ser restaurados enquanto são gerados.",
             ),
         ),
         (

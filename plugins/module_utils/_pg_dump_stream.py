@@ -42,6 +42,13 @@ class Chain:
         return not self.recipients or bool(self.identities)
 
 
+class Snapshot(t.NamedTuple):
+    """The exported *name* of a snapshot, and how long pg_dump waits for a locked table in it."""
+
+    name: str
+    lock_wait_timeout: str
+
+
 @dataclasses.dataclass(frozen=True)
 class Streamed:
     """What went into the part file: bytes of the dump, bytes on the disk and their SHA-256; *contents* is what ``pg_restore --list`` says of it."""
@@ -57,21 +64,25 @@ def dump(
     client: Client,
     part: Part,
     chain: Chain,
+    snapshot: Snapshot,
     *,
-    snapshot: str,
-    lock_wait_timeout: str,
+    options: t.Sequence[str] = (),
     along: contextlib.AbstractContextManager[Program] | None,
-    expected_size: int,
+    expected_size: int = 0,
     progress: Progress,
 ) -> Streamed:
-    """Stream the *snapshot* of the database into *part*; the pg_restore *along* gets the clear stream meanwhile. Raises LastroError."""
+    """Stream the *snapshot* of the database into *part*, with more *options* of pg_dump; the pg_restore *along* gets the clear stream meanwhile.
+
+    Raises LastroError.
+    """
     command = [
         client.program("pg_dump"),
         "--format=custom",
         "--compress=0",
-        f"--snapshot={snapshot}",
-        f"--lock-wait-timeout={lock_wait_timeout}",
+        f"--snapshot={snapshot.name}",
+        f"--lock-wait-timeout={snapshot.lock_wait_timeout}",
         "--no-password",
+        *options,
     ]
     with contextlib.ExitStack() as stack:
         environment = stack.enter_context(libpq_environment(settings, application_name=APPLICATION))
@@ -136,28 +147,41 @@ def _failed(what: str, reason: str) -> LastroError:
     )
 
 
-def verify(path: Path, streamed: Streamed, chain: Chain, *, level: str, copy: Copy | None, progress: Progress) -> tuple[str, ...]:
-    """Prove the stored file and return what holds: read, decode (done while dumping), decrypt, restore. Raises LastroError.
+def verify(stored: t.Sequence[tuple[Part, Streamed]], chain: Chain, *, level: str, copy: Copy | None, progress: Progress) -> tuple[str, ...]:
+    """Prove the stored files, the dump first, and return what holds: read, decode (done while dumping), decrypt, restore. Raises LastroError.
 
-    Where this host can open the file, *copy* is filled from it; else it was filled while dumping.
+    Where this host can open the files, *copy* is filled from them; else it was filled while dumping.
     """
-    digest, size = sha256_of(path, progress=progress)
-    if (digest, size) != (streamed.sha256, streamed.size):
-        raise _unproved(f"{size} bytes with SHA-256 {digest[:12]}... came back from the disk, {streamed.size} with {streamed.sha256[:12]}... were written")
+    for part, streamed in stored:
+        digest, size = sha256_of(part.path, progress=progress)
+        if (digest, size) != (streamed.sha256, streamed.size):
+            raise _unproved(f"{size} bytes with SHA-256 {digest[:12]}... came back from the disk, {streamed.size} with {streamed.sha256[:12]}... were written")
     if level == "read":
         return ("read",)
     opened = ("decrypt",) if chain.can_decode else ()
     if copy is not None and chain.can_decode:
-        _restore_stored(path, streamed, chain, copy, progress)
+        _restore_stored(stored, chain, copy, progress)
     elif chain.can_decode:
-        _decode_stored(path, streamed, chain, len, progress)
+        for part, streamed in stored:
+            _decode_stored(part.path, streamed, chain, len, progress)
     return ("read", "decode", *opened, *(("restore",) if copy else ()))
 
 
-def _restore_stored(path: Path, streamed: Streamed, chain: Chain, copy: Copy, progress: Progress) -> None:
-    with copy.restoring() as child:
+def _restore_stored(stored: t.Sequence[tuple[Part, Streamed]], chain: Chain, copy: Copy, progress: Progress) -> None:
+    """Fill *copy*: the parts' rows come before the indexes and constraints of the dump."""
+    (first, streamed), parts = stored[0], stored[1:]
+    early = ("--section=pre-data", "--section=data") if parts else ()
+    _restore_one(first, streamed, chain, copy, *early, progress=progress)
+    for part, has in parts:
+        _restore_one(part, has, chain, copy, progress=progress)
+    if parts:
+        _restore_one(first, streamed, chain, copy, "--section=post-data", progress=progress)
+
+
+def _restore_one(part: Part, streamed: Streamed, chain: Chain, copy: Copy, *options: str, progress: Progress) -> None:
+    with copy.restoring(*options) as child:
         with contextlib.suppress(BrokenPipeError):  # pg_restore went away: its exit status says why
-            _decode_stored(path, streamed, chain, child.sink.write, progress)
+            _decode_stored(part.path, streamed, chain, child.sink.write, progress)
         progress(0, 0, "indexes")
         if child.wait() != 0:
             raise _unproved(f"pg_restore said: {child.complaint()}")
@@ -188,4 +212,4 @@ def _unproved(reason: str) -> LastroError:
     )
 
 
-__all__ = ("APPLICATION", "Chain", "Streamed", "decoding", "dump", "verify")
+__all__ = ("APPLICATION", "Chain", "Snapshot", "Streamed", "decoding", "dump", "verify")

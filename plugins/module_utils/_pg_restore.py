@@ -17,7 +17,7 @@ from pathlib import Path
 
 from . import _backup_manifest, _backup_snapshot, _backup_stream, _backup_swap, _secret_pipe
 from ._argspec import ArgumentSpec
-from ._backup_manifest import SUFFIX, Difference, Manifest
+from ._backup_manifest import SUFFIX, Difference, Manifest, StoredFile
 from ._backup_programs import Client, find_client, major, running
 from ._backup_snapshot import sql_errors
 from ._backup_swap import APPLICATION, LOADING, READY, SWAPPING, Database, Names
@@ -74,11 +74,6 @@ class Source:
     dest: Path
     manifest: Manifest
     identities: tuple[t.Any, ...] = dataclasses.field(repr=False)
-
-    @property
-    def path(self) -> Path:
-        """The stored file."""
-        return self.dest / self.manifest.file
 
 
 def argument_spec() -> ArgumentSpec:
@@ -300,9 +295,11 @@ def _load(connection: PostgresConnection, target: ConnectionSettings, *, names: 
     manifest = source.manifest
     _backup_swap.create(connection, names.into, owner=live.owner if live else None, locale=manifest.locale, sha256=manifest.sha256)
     try:
-        head = Head(HEAD if jobs > 1 else 0)
-        _stream(target, source, client, head=head, progress=progress)
-        if jobs > 1:
+        # Indexes and constraints come after every row, and side by side where jobs says so.
+        head = Head(HEAD if jobs > 1 or manifest.parts else 0)
+        for file in (manifest.files[0], *manifest.parts):
+            _stream(target, source, client, file=file, head=head, progress=progress)
+        if head.limit:
             _finish(target, client, head, jobs)
         with connect(target, application_name=APPLICATION, autocommit=True) as session:
             _backup_swap.execute(session, "ANALYZE")
@@ -341,10 +338,10 @@ def _finish(target: ConnectionSettings, client: Client, head: Head, jobs: int) -
             raise LastroError(f"pg_restore failed: {redact(child.complaint(), target)}", remedy=_RESTORE_REMEDY)
 
 
-def _stream(target: ConnectionSettings, source: Source, client: Client, *, head: Head, progress: Progress) -> None:
-    """Decode the stored file into pg_restore; nothing in clear touches the disk. Raises LastroError with the first cause."""
+def _stream(target: ConnectionSettings, source: Source, client: Client, *, file: StoredFile, head: Head, progress: Progress) -> None:
+    """Decode one stored file into pg_restore; nothing in clear touches the disk. Raises LastroError with the first cause."""
     command = _command(target, client, *(["--section=pre-data", "--section=data"] if head.limit else []))
-    manifest = source.manifest
+    manifest, path = source.manifest, source.dest / file.name
     with contextlib.ExitStack() as stack:
         environment = stack.enter_context(libpq_environment(target, application_name=APPLICATION))
         child = stack.enter_context(running("pg_restore", command, environment, reads=True))
@@ -352,21 +349,22 @@ def _stream(target: ConnectionSettings, source: Source, client: Client, *, head:
 
         def write(data: bytes) -> None:
             nonlocal done
-            head.take(data)
+            if file.name == manifest.file:
+                head.take(data)
             child.sink.write(data)
             done += len(data)
-            progress(done, max(manifest.raw_size, done + 1), "bytes")
+            progress(done, max(file.raw_size, done + 1), "bytes")
 
         try:
-            with source.path.open("rb") as stored:
+            with path.open("rb") as stored:
                 _backup_stream.decode(stored, write, compression=manifest.compression, identities=source.identities)
-            whole = done == manifest.raw_size
+            whole = done == file.raw_size
         except BrokenPipeError:
             whole = True  # pg_restore went away: its exit status says why
         except _backup_stream.ChainError as error:
-            raise LastroError(f"The backup file {source.path} cannot be decoded: {error}.", remedy=_RESTORE_REMEDY) from error
+            raise LastroError(f"The backup file {path} cannot be decoded: {error}.", remedy=_RESTORE_REMEDY) from error
         if not whole:
-            raise LastroError(f"The backup file {source.path} decodes to {done} bytes, its manifest says {manifest.raw_size}.", remedy=_RESTORE_REMEDY)
+            raise LastroError(f"The backup file {path} decodes to {done} bytes, its manifest says {file.raw_size}.", remedy=_RESTORE_REMEDY)
         if child.wait() != 0:
             raise LastroError(f"pg_restore failed: {redact(child.complaint(), target)}", remedy=_RESTORE_REMEDY)
     progress(done, done, "bytes")

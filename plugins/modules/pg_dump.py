@@ -39,6 +39,19 @@ options:
       - Run that makes the backup. It is kept in the manifest, and a backup of another run under the same O(name) is an error.
     type: str
     default: ''
+  format:
+    description:
+      - V(stream) is one C(pg_dump) into one file.
+      - V(directory) is O(jobs) of them at once in the same snapshot. The rows of the largest tables go into files of their own, C(NAME.data1.dump...) and so
+        on, coded as the first one. It is not the directory format of C(pg_dump) itself, which would put clear text on the disk.
+      - M(lastro.deploy.pg_restore) puts both together again. O(verify=restore) of V(directory) needs what opens the files.
+    type: str
+    default: stream
+    choices: [stream, directory]
+  jobs:
+    description: How many C(pg_dump) run at once with O(format=directory), 1 to 64.
+    type: int
+    default: 2
   compression:
     description: How the dump is compressed. V(zstd) is the fastest and uses all processors; V(gzip) is read everywhere. Both have a checksum.
     type: str
@@ -176,17 +189,17 @@ manifest:
   type: str
   sample: /var/backups/calendar-api/20261121T221004-7c1f.manifest.json
 size:
-  description: Bytes of the file.
+  description: Bytes of the file RV(path).
   returned: when the backup exists
   type: int
   sample: 214748364
 raw_size:
-  description: Bytes of the dump before compression and encryption.
+  description: Bytes of the whole dump before compression and encryption.
   returned: when the backup exists
   type: int
   sample: 1288490188
 sha256:
-  description: SHA-256 of the file.
+  description: SHA-256 of the file RV(path).
   returned: when the backup exists
   type: str
   sample: 8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4
@@ -228,6 +241,24 @@ verified:
   type: list
   elements: str
   sample: [read, decode]
+parts:
+  description: The files with the rows of the largest tables, with O(format=directory).
+  returned: when the backup exists
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: The file.
+      returned: always
+      type: str
+    size:
+      description: Its bytes.
+      returned: always
+      type: int
+    sha256:
+      description: Its SHA-256.
+      returned: always
+      type: str
 globals:
   description: The file with roles and tablespaces, empty where O(globals=none).
   returned: when the backup exists

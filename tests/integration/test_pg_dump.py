@@ -21,7 +21,7 @@ import psycopg2
 import pyrage
 import pytest
 import zstandard
-from ansible_collections.lastro.deploy.plugins.module_utils import _backup_manifest, _backup_programs, _pg_dump, _pg_dump_stream
+from ansible_collections.lastro.deploy.plugins.module_utils import _backup_manifest, _backup_programs, _backup_snapshot, _pg_dump, _pg_dump_stream
 from demo.postgres import Postgres, bin_directory
 from pyrage import x25519
 
@@ -531,8 +531,9 @@ def test_retention_takes_every_file_of_a_backup(dump: Call, tokens: str, dest: P
 
 def test_a_dump_without_a_table_is_refused(dump: Call, tokens: str, dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     execute(tokens, 'CREATE TABLE "a table of  two" (id int)')
-    entries = _pg_dump._backup_snapshot.table_entries
-    monkeypatch.setattr(_pg_dump._backup_snapshot, "table_entries", lambda connection: {**entries(connection), "public.lost": "public lost postgres"})
+    tables = _backup_snapshot.tables
+    lost = _backup_snapshot.Table("public", "lost", "postgres", 0)
+    monkeypatch.setattr(_backup_snapshot, "tables", lambda connection: [*tables(connection), lost])
     result = dump()
     assert "lacks the rows of 1 tables that the database has: public.lost" in result["msg"]
     assert result["missing"] == ["public.lost"]

@@ -181,8 +181,8 @@ def test_a_killed_pg_restore_or_server_leaves_nothing(
     victims: list[str] = []
 
     @contextlib.contextmanager
-    def killed(self: _backup_copy.Copy) -> collections.abc.Iterator[_backup_programs.Program]:
-        with restoring(self) as child:
+    def killed(self: _backup_copy.Copy, *options: str) -> collections.abc.Iterator[_backup_programs.Program]:
+        with restoring(self, *options) as child:
             process = child.process.pid if victims == ["pg_restore"] else int((self.cluster.base / "data" / "postmaster.pid").read_text().split()[0])
             os.kill(process, signal.SIGKILL)
             yield child

@@ -22,12 +22,13 @@ from ansible_collections.lastro.deploy.plugins.module_utils import (
     _backup_sanity,
     _backup_stream,
     _backup_swap,
+    _pg_dump_parts,
     _pg_dump_stream,
     _pg_restore,
 )
 from ansible_collections.lastro.deploy.plugins.module_utils._backup_manifest import DatabaseLocale, Difference, Manifest, TableState
 from ansible_collections.lastro.deploy.plugins.module_utils._backup_programs import Client
-from ansible_collections.lastro.deploy.plugins.module_utils._backup_snapshot import display_name, quote_identifier
+from ansible_collections.lastro.deploy.plugins.module_utils._backup_snapshot import Table, display_name, quote_identifier
 from ansible_collections.lastro.deploy.plugins.module_utils._backup_swap import Database, Names
 from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
 from ansible_collections.lastro.deploy.plugins.module_utils._postgres import ConnectionSettings
@@ -418,16 +419,15 @@ def test_size_is_compared_with_the_median() -> None:
 
 
 def test_a_stored_file_that_does_not_decode_is_not_kept(tmp_path: Path) -> None:
-    path = tmp_path / "part"
     chain = _pg_dump_stream.Chain("zstd", 3, ())
-    path.write_bytes(encoded("zstd", False, b"x" * 1000)[:-4])
-    digest, size = _backup_manifest.sha256_of(path)
-    with pytest.raises(LastroError, match="1000 bytes came out of it, 1001 went in"):
-        _pg_dump_stream.verify(path, _pg_dump_stream.Streamed(1001, size, digest), chain, level="decode", copy=None, progress=lambda *figures: None)
-    path.write_bytes(b"not zstd at all")
-    digest, size = _backup_manifest.sha256_of(path)
-    with pytest.raises(LastroError, match="damaged"):
-        _pg_dump_stream.verify(path, _pg_dump_stream.Streamed(1001, size, digest), chain, level="decode", copy=None, progress=lambda *figures: None)
+    for content, said in ((encoded("zstd", False, b"x" * 1000)[:-4], "1000 bytes came out of it, 1001 went in"), (b"not zstd at all", "damaged")):
+        with _backup_directory.part_file(tmp_path / "final") as part:
+            part.stream.write(content)
+            part.sync()
+            digest, size = _backup_manifest.sha256_of(part.path)
+            stored = [(part, _pg_dump_stream.Streamed(1001, size, digest))]
+            with pytest.raises(LastroError, match=said):
+                _pg_dump_stream.verify(stored, chain, level="decode", copy=None, progress=lambda *figures: None)
 
 
 class _NoDump:
@@ -445,8 +445,7 @@ class _NoDump:
                 self.client,
                 part,
                 _pg_dump_stream.Chain("zstd", 3, (KEY.to_public(),)),
-                snapshot="s",
-                lock_wait_timeout="1s",
+                _pg_dump_stream.Snapshot("s", "1s"),
                 along=_pg_dump_stream.decoding(self.client),
                 expected_size=1,
                 progress=lambda *figures: None,
@@ -579,3 +578,20 @@ def test_a_manifest_names_all_its_files(tmp_path: Path) -> None:
     assert _backup_manifest.good_ones(tmp_path, "app") == []
     (tmp_path / one.name).write_bytes(b"1234")
     assert _backup_manifest.good_ones(tmp_path, "app") == [made]
+
+
+@given(st.lists(st.integers(0, 1000), max_size=30), st.integers(1, 6))
+def test_tables_are_divided_evenly_and_each_goes_into_one_stream(sizes: list[int], jobs: int) -> None:
+    tables = [Table("public", f"t{number}", "o", size) for number, size in enumerate(sizes)]
+    streams = _pg_dump_parts.divide(tables, jobs)
+    taken = [table for stream in streams for table in stream]
+    assert len(taken) == len({*taken}) <= len(tables)
+    assert len(streams) < jobs or jobs == 1
+    assert all(streams)
+    loads = [sum(table.size for table in stream) for stream in streams]
+    rest = sum(sizes) - sum(loads)
+    assert max([rest, *loads]) <= sum(sizes) / jobs + max([0, *sizes])
+
+
+def test_names_of_tables_are_no_wildcards_for_pg_dump() -> None:
+    assert Table("a.b", 'c"d*', "o", 1).pattern == '"a.b"."c""d*"'
