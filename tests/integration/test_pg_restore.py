@@ -455,8 +455,8 @@ def test_a_write_between_the_first_look_and_the_closed_door_puts_everything_back
     backup()
     load = _pg_restore._stream
 
-    def then_a_write(*arguments: t.Any) -> None:  # noqa: ANN401 - handed on as they are
-        load(*arguments)
+    def then_a_write(*arguments: t.Any, **options: t.Any) -> None:  # noqa: ANN401 - handed on as they are
+        load(*arguments, **options)
         execute(small, "DELETE FROM bookings WHERE id = 3")
 
     monkeypatch.setattr(_pg_restore, "_stream", then_a_write)
