@@ -10,7 +10,7 @@ import re
 import typing as t
 from pathlib import Path
 
-from . import _backup_manifest
+from . import _backup_manifest, _secret_pipe
 from ._argspec import ArgumentSpec
 from ._errors import LastroError, Text
 from ._postgres import connection_argument_spec
@@ -68,6 +68,7 @@ def argument_spec() -> ArgumentSpec:
             "encryption": {"type": "str", "default": "age", "choices": ["age", "none"]},
             "recipients": {"type": "list", "elements": "str", "default": []},
             "identity": {"type": "str", "no_log": True},
+            "identity_pipe": {"type": "path"},
             "globals": {"type": "str", "default": "none", "choices": ["none", "without_passwords", "with_passwords"]},
             "verify": {"type": "str", "default": "decode", "choices": ["read", "decode", "restore"]},
             "rehearsal_cluster": {"type": "path", "default": "/var/tmp"},  # noqa: S108 - the cluster's directory in it is 0700 and has a random name
@@ -86,6 +87,7 @@ def argument_spec() -> ArgumentSpec:
             "max_size_ratio": {"type": "float", "default": 4.0},
             "bin_dir": {"type": "path"},
         },
+        mutually_exclusive=(("identity", "identity_pipe"),),
     )
     return connection_argument_spec().merge(progress_argument_spec()).merge(own)
 
@@ -107,6 +109,8 @@ def options_from_params(params: t.Mapping[str, t.Any]) -> Options:
             if name not in {"dest", "rehearsal_cluster", "compression_level", "days", "keep_at_least", "keep", "recipients"}
         },
     )
+    if params["identity_pipe"]:
+        options = dataclasses.replace(options, identity=_secret_pipe.take(Path(params["identity_pipe"])))
     problem = _problem(options)
     if problem:
         raise LastroError(problem.en, remedy=Text(en="Correct the option.", pt_BR=f"Corrija a opção: {problem.pt_BR}"))

@@ -28,7 +28,6 @@ from ._progress import Progress, progress_argument_spec, silent
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as PostgresConnection
 
-PIPE_SECONDS = 60.0
 HEAD = 64 << 20
 """Bytes that the table of contents of any real database fits in."""
 _RESTORE_REMEDY = Text(
@@ -105,7 +104,7 @@ def options_from_params(params: t.Mapping[str, t.Any]) -> Options:
     """The options of ``argument_spec`` as one object. Raises LastroError for combinations that cannot be meant."""
     options = Options(**{field.name: params[field.name] for field in dataclasses.fields(Options)})
     if params["identity_pipe"]:
-        options = dataclasses.replace(options, identity=_secret_pipe.take(Path(params["identity_pipe"]), timeout=PIPE_SECONDS))
+        options = dataclasses.replace(options, identity=_secret_pipe.take(Path(params["identity_pipe"])))
     if options.swap and not options.compare:
         raise LastroError(
             "swap is asked for with compare: false.",

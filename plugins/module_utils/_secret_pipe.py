@@ -21,6 +21,8 @@ from ._files import writing
 
 LIMIT = 64 * 1024
 """Bytes that a pipe holds without a reader, and no secret needs."""
+TAKE_SECONDS = 60.0
+"""How long the writer of a pipe may take."""
 _LOOK_SECONDS = 0.02
 
 
@@ -51,7 +53,7 @@ def _opened(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_NONBLOCK)
 
 
-def take(path: Path, *, timeout: float) -> str:
+def take(path: Path, *, timeout: float = TAKE_SECONDS) -> str:
     """What was written into the pipe. Raises LastroError where nobody has within *timeout* seconds."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)

@@ -77,6 +77,9 @@ options:
       - Secret key (C(AGE-SECRET-KEY-1...)) of one of the O(recipients). It stays in memory.
       - With it O(verify=decode) also decrypts the stored file.
     type: str
+  identity_pipe:
+    description: A named pipe that gives O(identity), made and written by M(lastro.deploy.step). So the key is in no file on the host.
+    type: path
   globals:
     description:
       - Whether roles and tablespaces of the server, which no dump of a database holds, are kept beside it as SQL in the same coding.

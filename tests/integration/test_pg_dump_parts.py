@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.lastro.deploy.plugins.module_utils import _backup_programs, _pg_dump_stream
+from ansible_collections.lastro.deploy.plugins.module_utils import _backup_programs, _pg_dump_stream, _secret_pipe
 from ansible_collections.lastro.deploy.plugins.modules import pg_restore
 from demo.postgres import Postgres, bin_directory
 from pyrage import x25519
@@ -104,9 +104,20 @@ def test_parts_are_restored_to_prove_them(dump: Dump, tables: str, dest: Path, p
     clusters = Path(tempfile.mkdtemp(prefix="lastro-test-"))
     clusters.chmod(0o755)
     try:
-        where: dict[str, t.Any] = {"verify": "restore", "rehearsal_cluster": str(clusters), "bin_dir": str(postgres.installation / "bin"), "format": "directory", "jobs": 3}
+        where: dict[str, t.Any] = {
+            "verify": "restore",
+            "rehearsal_cluster": str(clusters),
+            "bin_dir": str(postgres.installation / "bin"),
+            "format": "directory",
+            "jobs": 3,
+        }
         assert "needs identity" in dump(**where)["msg"]
-        result = dump(**where, identity=str(IDENTITY))
+        pipe = clusters / "identity.pipe"
+        _secret_pipe.make(pipe)
+        writer = threading.Thread(target=_secret_pipe.give, args=(pipe, str(IDENTITY)), kwargs={"timeout": 20.0})
+        writer.start()
+        result = dump(**where, identity_pipe=str(pipe))
+        writer.join()
         assert result["verified"] == ["read", "decode", "decrypt", "restore"], result
         assert names(clusters) == []
     finally:
