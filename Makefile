@@ -29,7 +29,7 @@ venv-demo:
 	@tests/bin/make-venv .venv runtime demo
 
 venv-tests:
-	@tests/bin/make-venv .venv runtime demo test lint
+	@tests/bin/make-venv .venv runtime demo upload test lint
 
 demo: venv-demo
 	@$(DEMO) run

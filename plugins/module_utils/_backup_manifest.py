@@ -294,11 +294,6 @@ def _reason(expected: TableState | None, found: TableState | None) -> str:
     return "" if expected.hash == found.hash else "content"
 
 
-def prunable(backups: t.Sequence[Manifest], *, now: float, days: int, keep_at_least: int, keep: t.Collection[str]) -> list[Manifest]:
-    """What retention removes of *backups* (newest first, good ones only): older than *days*, not pinned, not one of the newest *keep_at_least*."""
-    return [backup for backup in backups[max(0, keep_at_least) :] if now - backup.timestamp > days * SECONDS_PER_DAY and backup.name not in keep]
-
-
 __all__ = (
     "COMPRESSED",
     "FORMAT",
@@ -317,7 +312,6 @@ __all__ = (
     "file_name",
     "good_ones",
     "manifest_path",
-    "prunable",
     "read",
     "sha256_of",
     "to_bytes",

@@ -13,7 +13,7 @@ import subprocess
 import typing as t
 from pathlib import Path
 
-from . import _env_contract, _pg_dump, _postgres, _service_probe, _signoff
+from . import _backup_upload, _env_contract, _pg_dump, _postgres, _service_probe, _signoff
 from ._argspec import ArgumentSpec
 from ._errors import LastroError, Text
 from ._findings import from_error
@@ -32,6 +32,7 @@ def argument_spec() -> ArgumentSpec:
             "contract": {"type": "dict", "default": {}},
             "services": {"type": "list", "elements": "dict", "default": []},
             "backup": {"type": "dict", "default": {}},
+            "upload": _backup_upload.options(),
             "signoffs": {"type": "dict", "default": {}},
         }
     )
@@ -67,7 +68,7 @@ def look_from(options: t.Mapping[str, t.Any]) -> Look:
         options["min_free_mb"],
         _checked(_env_contract.argument_spec(), "contract", {**file, "contract": options["contract"], "report_only": True}, options),
         _checked(_service_probe.argument_spec(), "services", {**file, "targets": options["services"], "report_only": True}, options),
-        _checked(_pg_dump.argument_spec(), "backup", {**file, **options["backup"]}, options),
+        _checked(_pg_dump.argument_spec(), "backup", {**file, **options["backup"], "upload": options["upload"]}, options),
         options["signoffs"],
     )
 

@@ -20,10 +20,13 @@ from . import (
     _backup_globals,
     _backup_manifest,
     _backup_preflight,
+    _backup_retention,
     _backup_snapshot,
     _backup_stream,
+    _backup_upload,
     _pg_dump_parts,
     _pg_dump_stream,
+    _rclone,
     _scratch_cluster,
 )
 from ._backup_copy import Copy
@@ -67,12 +70,16 @@ def run(
     chain = _chain(options)
     existing = _existing(settings, options)
     if existing is not None:
-        return _result(options, existing, changed=False)
+        return _existing_result(options, existing, check_mode=check_mode, progress=progress, now=now)
     _backup_directory.check_writable(options.dest)
     with sql_errors(settings), connect(settings, application_name=APPLICATION, autocommit=True, **_backup_snapshot.SESSION) as connection:
         ready = _backup_preflight.check(connection, settings, options)
-        if not check_mode:
-            return _make(Job(connection, settings, options, chain, ready, progress), now)
+        made = None if check_mode else _make(Job(connection, settings, options, chain, ready, progress), now)
+    # Without the connection: an upload may take long, and an open snapshot keeps the server from cleaning up.
+    if made:
+        return _finish(options, made, ready.history, progress=progress, now=now)
+    if options.store:
+        _rclone.check(options.store)
     pruned = [backup.name for backup in _prunable(options, ready.history, now())]
     return {
         "changed": True,
@@ -117,7 +124,15 @@ def _existing(settings: ConnectionSettings, options: Options) -> Manifest | None
     return manifest
 
 
-def _make(job: Job, now: t.Callable[[], float]) -> dict[str, t.Any]:
+class Made(t.NamedTuple):
+    """A good backup on this host, the result so far, and what the store lacks of it where that was looked for."""
+
+    manifest: Manifest
+    result: dict[str, t.Any]
+    lacking: list[StoredFile] | None = None
+
+
+def _make(job: Job, now: t.Callable[[], float]) -> Made:
     """Make the backup; with a copy that is to stay, the cluster is stopped when everything else is done."""
     options, ready = job.options, job.ready
     created = now()
@@ -137,14 +152,31 @@ def _make(job: Job, now: t.Callable[[], float]) -> dict[str, t.Any]:
         if copy and options.keep_copy:
             manifest = dataclasses.replace(manifest, copy=str(copy.keep()))
         _backup_directory.commit(parts, manifest)
-    pruned, troubles = _backup_directory.remove(options.dest, _prunable(options, ready.history, now()))
-    return {
-        **_result(options, manifest, changed=True),
-        "pruned": pruned,
-        **ready.as_result(),
-        "warnings": [*ready.warnings, *warnings, *troubles],
-        "diff": _diff(ready.history, options.name, pruned),
-    }
+    return Made(manifest, {**_result(options, manifest, changed=True), **ready.as_result(), "warnings": [*ready.warnings, *warnings]})
+
+
+def _finish(options: Options, made: Made, history: t.Sequence[Manifest], *, progress: Progress, now: t.Callable[[], float]) -> dict[str, t.Any]:
+    """What follows a good backup: its copy off-site, and only then retention there and here."""
+    uploaded: dict[str, t.Any] = {}
+    troubles: list[str] = []
+    if options.store:
+        copy, troubles = _backup_upload.finish(options.store, options.dest, made.manifest, options.retention, missing=made.lacking, progress=progress, now=now)
+        uploaded = {"uploaded": copy}
+    pruned, more = _backup_directory.remove(options.dest, _prunable(options, history, now()))
+    result = {**made.result, **uploaded, "pruned": pruned, "diff": _diff(history, options.name, pruned)}
+    return {**result, "warnings": [*made.result.get("warnings", []), *troubles, *more]}
+
+
+def _existing_result(options: Options, manifest: Manifest, *, check_mode: bool, progress: Progress, now: t.Callable[[], float]) -> dict[str, t.Any]:
+    """The backup that is there already; an upload that failed after it was made is made good, and the retention that waited for it."""
+    result = _result(options, manifest, changed=False)
+    if not options.store:
+        return result
+    lacking = _backup_upload.lacking(options.store, options.dest, manifest, progress=progress)
+    if lacking and not check_mode:
+        history = [one for one in _backup_manifest.good_ones(options.dest, manifest.database) if one.name != manifest.name]
+        return _finish(options, Made(manifest, {**result, "changed": True}, lacking), history, progress=progress, now=now)
+    return {**result, "changed": bool(lacking), "uploaded": _backup_upload.as_result(options.store, manifest, lacking)}
 
 
 def _globals_into(part: Part, job: Job) -> StoredFile:
@@ -240,7 +272,7 @@ class Stopwatch:
 
 def _prunable(options: Options, history: t.Sequence[Manifest], now: float) -> list[Manifest]:
     """What retention removes once the new backup, which counts as the newest good one, is there."""
-    return _backup_manifest.prunable(history, now=now, days=options.days, keep_at_least=options.keep_at_least - 1, keep=(*options.keep, options.name))
+    return _backup_retention.plan(history, options.retention, now=now, coming=options.name)
 
 
 def _diff(history: t.Sequence[Manifest], name: str, pruned: t.Sequence[str]) -> dict[str, str]:

@@ -10,11 +10,13 @@ import re
 import typing as t
 from pathlib import Path
 
-from . import _backup_manifest, _secret_pipe
+from . import _backup_manifest, _backup_retention, _backup_upload, _secret_pipe
 from ._argspec import ArgumentSpec
+from ._backup_retention import Retention
 from ._errors import LastroError, Text
 from ._postgres import connection_argument_spec
 from ._progress import progress_argument_spec
+from ._rclone import Store
 
 _TIMEOUT = re.compile(r"[1-9][0-9]*(?:ms|s|min)\Z")
 
@@ -46,9 +48,8 @@ class Options:
     rehearsal_cluster: Path
     keep_copy: bool
     hashes: str
-    days: int
-    keep_at_least: int
-    keep: tuple[str, ...]
+    retention: Retention
+    store: Store | None
     lock_wait_timeout: str
     max_size_ratio: float
     bin_dir: str | None
@@ -74,15 +75,8 @@ def argument_spec() -> ArgumentSpec:
             "rehearsal_cluster": {"type": "path", "default": "/var/tmp"},  # noqa: S108 - the cluster's directory in it is 0700 and has a random name
             "keep_copy": {"type": "bool", "default": False},
             "hashes": {"type": "str", "default": "rows", "choices": ["rows", "counts"]},
-            "retention": {
-                "type": "dict",
-                "apply_defaults": True,
-                "options": {
-                    "days": {"type": "int", "default": 30},
-                    "keep_at_least": {"type": "int", "default": 5},
-                    "keep": {"type": "list", "elements": "str", "default": []},
-                },
-            },
+            "upload": _backup_upload.options(),
+            "retention": _backup_retention.options(),
             "lock_wait_timeout": {"type": "str", "default": "10s"},
             "max_size_ratio": {"type": "float", "default": 4.0},
             "bin_dir": {"type": "path"},
@@ -94,19 +88,17 @@ def argument_spec() -> ArgumentSpec:
 
 def options_from_params(params: t.Mapping[str, t.Any]) -> Options:
     """The options of ``argument_spec`` as one object. Raises LastroError for a value that cannot be meant."""
-    retention = params["retention"]
     options = Options(
         dest=Path(params["dest"]),
         rehearsal_cluster=Path(params["rehearsal_cluster"]),
         compression_level=_level(params["compression"], params["compression_level"]),
-        days=retention["days"],
-        keep_at_least=retention["keep_at_least"],
-        keep=tuple(retention["keep"]),
+        retention=_backup_retention.from_params(params["retention"]),
+        store=_backup_upload.store_from_params(params["upload"]),
         recipients=tuple(recipient.strip() for recipient in params["recipients"]),
         **{
             name: params[name]
             for name in (field.name for field in dataclasses.fields(Options))
-            if name not in {"dest", "rehearsal_cluster", "compression_level", "days", "keep_at_least", "keep", "recipients"}
+            if name not in {"dest", "rehearsal_cluster", "compression_level", "retention", "store", "recipients"}
         },
     )
     if params["identity_pipe"]:
@@ -154,13 +146,6 @@ def _values(options: Options) -> tuple[tuple[bool, Text], ...]:
             not 1 <= options.jobs <= _backup_manifest.MOST_PARTS,
             Text(
                 f"jobs is {options.jobs}: 1 to {_backup_manifest.MOST_PARTS} are allowed.", f"jobs é {options.jobs}: use de 1 a {_backup_manifest.MOST_PARTS}."
-            ),
-        ),
-        (
-            options.days < 0 or options.keep_at_least < 1,
-            Text(
-                "retention needs days of 0 or more and keep_at_least of 1 or more: the last good backup is never removed.",
-                "retention exige days de 0 ou mais e keep_at_least de 1 ou mais: o último backup bom nunca é removido.",
             ),
         ),
         (

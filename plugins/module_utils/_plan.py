@@ -254,6 +254,11 @@ def _backup(profile: Profile) -> t.Iterable[Finding]:
         return
     if backup.get("encryption", "age") == "age" and not backup.get("recipients"):
         yield Finding("deploy_backup.recipients", "is empty.", "Name at least one age recipient (age1...; new_secrets.yml makes one), or say encryption: none.")
+    upload = backup.get("upload")
+    if upload is not None and not (isinstance(upload, t.Mapping) and upload.get("remote") and upload.get("path")):
+        yield Finding("deploy_backup.upload", "has no remote and path.", "Name both, as in {remote: offsite, path: backups/app, config: {type: s3, ...}}.")
+    elif upload and upload.get("config") and not upload["config"].get("type"):
+        yield Finding("deploy_backup.upload.config", "has no type.", "Say what kind of store it is, as in rclone.conf: s3, sftp, azureblob and others.")
 
 
 def _lists(profile: Profile) -> t.Iterable[Finding]:

@@ -45,6 +45,29 @@ options:
     description: Options of M(lastro.deploy.pg_dump), whose checks are made as in check mode.
     type: dict
     default: {}
+  upload:
+    description: The store to which the backup will be copied, as the option O(lastro.deploy.pg_dump#module:upload). It has to let us in.
+    type: dict
+    suboptions:
+      remote:
+        description: Name of the remote.
+        type: str
+        required: true
+      path:
+        description: Directory at the remote.
+        type: str
+        required: true
+      config:
+        description: Settings of the remote.
+        type: dict
+        default: {}
+      rclone:
+        description: Path of rclone.
+        type: path
+      timeout:
+        description: After so many seconds without a byte the store is given up.
+        type: int
+        default: 120
   signoffs:
     description: Whose sign-off is needed, as C({state_dir, release, required}).
     type: dict
@@ -85,6 +108,7 @@ signoffs:
 """
 
 from ansible_collections.lastro.deploy.plugins.module_utils import _host_probe
+from ansible_collections.lastro.deploy.plugins.module_utils._backup_upload import ordinary_values
 from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
 
 
@@ -94,6 +118,7 @@ def main() -> None:
     try:
         look = _host_probe.look_from(module.params)
         module.no_log_values.update(look.secrets())
+        module.no_log_values.difference_update(ordinary_values(module.params["upload"]))
         result = _host_probe.run(look)
     except LastroError as error:
         module.fail_json(**error.as_result())

@@ -115,6 +115,35 @@ options:
     type: str
     default: rows
     choices: [rows, counts]
+  upload:
+    description:
+      - Where a copy of the backup goes, by C(rclone), which reaches S3 and what speaks like it, Google Cloud Storage, Azure, SFTP and others.
+      - The copy counts only when it was read back with the size and the SHA-256 of the file here. Its manifest is uploaded last.
+      - Where that fails the module fails, and the backup on this host stays. The next call with the same O(name) and O(run_id) uploads what is
+        missing. Retention at the store is that of O(retention).
+    type: dict
+    suboptions:
+      remote:
+        description: Name of the remote. Letters, digits and underscores.
+        type: str
+        required: true
+      path:
+        description: Directory at the remote, for S3 the bucket and a prefix, as in V(backups/calendar-api). Give each application its own.
+        type: str
+        required: true
+      config:
+        description:
+          - Settings of the remote as in C(rclone.conf), with C(type). They reach rclone in its environment, and stand in no file and no command line.
+          - Where it is empty the remote is one of the file C(rclone.conf) of the user on the host.
+        type: dict
+        default: {}
+      rclone:
+        description: Path of rclone. Without it the one beside the interpreter of the module is taken, else the one in E(PATH).
+        type: path
+      timeout:
+        description: After so many seconds without a byte the upload is given up.
+        type: int
+        default: 120
   retention:
     description: Which earlier good backups of this database are removed after the new one was verified.
     type: dict
@@ -128,10 +157,13 @@ options:
         type: int
         default: 5
       keep:
-        description: Names of backups that are never removed.
+        description: Names of backups that are never removed, or ids of runs whose backups are not.
         type: list
         elements: str
         default: []
+      state_dir:
+        description: State directory of the application. Backups of runs that did not end well, as their journals there say, are never removed.
+        type: path
   lock_wait_timeout:
     description: How long a locked table is waited for, for example V(500ms), V(10s) or V(1min).
     type: str
@@ -152,6 +184,7 @@ requirements:
   - zstandard, unless O(compression=none)
   - pyrage, unless O(encryption=none)
   - client programs of PostgreSQL, at least as new as the server
+  - rclone, for O(upload)
 seealso:
   - module: lastro.deploy.pg_restore
 author:
@@ -170,6 +203,10 @@ EXAMPLES = r"""
     retention:
       days: 30
       keep_at_least: 5
+    upload:
+      remote: offsite
+      path: backups/calendar-api
+      config: "{{ offsite_config }}" # type: s3, provider, endpoint, access_key_id, secret_access_key
 
 - name: A quick copy in clear text, with row counts alone
   lastro.deploy.pg_dump:
@@ -286,6 +323,30 @@ encrypted:
   description: Whether the file is encrypted.
   returned: success
   type: bool
+uploaded:
+  description: The copy at the store, which was read back and compared.
+  returned: when O(upload) is given and the backup exists
+  type: dict
+  contains:
+    to:
+      description: Where it is.
+      returned: always
+      type: str
+      sample: offsite:backups/calendar-api/20261121T221004-7c1f.dump.zst.age
+    sent:
+      description: Names of the files that this call sent, or would send. What was there already was read back too.
+      returned: always
+      type: list
+      elements: str
+    pruned:
+      description: Names of the copies that retention removed from the store.
+      returned: always
+      type: list
+      elements: str
+    seconds:
+      description: How long that took.
+      returned: always
+      type: float
 pruned:
   description: Names of the earlier backups that retention removed, or would remove.
   returned: success
@@ -316,6 +377,7 @@ server_version:
   sample: '18.6'
 """
 
+from ansible_collections.lastro.deploy.plugins.module_utils._backup_upload import ordinary_values
 from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
 from ansible_collections.lastro.deploy.plugins.module_utils._pg_dump import argument_spec, options_from_params, run
 from ansible_collections.lastro.deploy.plugins.module_utils._postgres import register_secrets, settings_from_params
@@ -328,6 +390,7 @@ def main() -> None:
     try:
         settings = settings_from_params(module.params)
         register_secrets(module, settings)
+        module.no_log_values.difference_update(ordinary_values(module.params["upload"]))
         options = options_from_params(module.params)
         result = run(settings, options, check_mode=module.check_mode, progress=file_progress(module.params["progress_file"]))
     except LastroError as error:

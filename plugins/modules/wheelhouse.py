@@ -30,6 +30,11 @@ options:
     description: The requirements file, in the artifact where there is one.
     type: str
     default: requirements.txt
+  further:
+    description: More requirements files on the controller, beside O(requirements).
+    type: list
+    elements: path
+    default: []
   constraints:
     description: A file on the controller with the versions of what the requirements bring along.
     type: path
@@ -75,6 +80,7 @@ SPEC = ArgumentSpec(
         "archive": {"type": "path"},
         "build_dir": {"type": "path", "required": True},
         "requirements": {"type": "str", "default": "requirements.txt"},
+        "further": {"type": "list", "elements": "path", "default": []},
         "constraints": {"type": "path"},
         "python_version": {"type": "str", "required": True},
         "platforms": {"type": "list", "elements": "str", "default": []},
@@ -94,8 +100,8 @@ def main() -> None:
         if options["archive"]:
             path = _artifact.build_wheels(Path(options["archive"]), options["requirements"], target, build_dir)
         else:
-            wanted, constraints = (_artifact.read_list(options[name]) for name in ("requirements", "constraints"))
-            path = _artifact.collect_wheels(wanted, target, build_dir, constraints)
+            wanted = b"".join(_artifact.read_list(file) for file in (options["requirements"], *options["further"]))
+            path = _artifact.collect_wheels(wanted, target, build_dir, _artifact.read_list(options["constraints"]))
     except LastroError as error:
         module.fail_json(**error.as_result())
     module.exit_json(changed=path not in before, path=str(path), sha256=_artifact.digest(path))

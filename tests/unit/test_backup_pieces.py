@@ -19,6 +19,7 @@ from ansible_collections.lastro.deploy.plugins.module_utils import (
     _backup_directory,
     _backup_manifest,
     _backup_programs,
+    _backup_retention,
     _backup_sanity,
     _backup_stream,
     _backup_swap,
@@ -117,7 +118,7 @@ def test_good_ones_are_whole_verified_and_of_this_database(tmp_path: Path) -> No
 @given(st.lists(st.integers(0, 60), max_size=12), st.integers(0, 40), st.integers(1, 6))
 def test_retention_never_takes_a_young_a_pinned_or_one_of_the_newest(ages: list[int], days: int, least: int) -> None:
     backups = [manifest(f"b{number}", age_days=age) for number, age in enumerate(sorted(ages))]
-    gone = _backup_manifest.prunable(backups, now=NOW, days=days, keep_at_least=least, keep={"b0", "b3"})
+    gone = _backup_retention.prunable(backups, now=NOW, days=days, keep_at_least=least, keep={"b0", "b3"})
     assert not {one.name for one in gone} & {"b0", "b3"}
     assert not [one for one in gone if one in backups[:least] or NOW - one.timestamp <= days * DAY]
     assert {one.name for one in backups[least:] if NOW - one.timestamp > days * DAY} - {"b0", "b3"} == {one.name for one in gone}

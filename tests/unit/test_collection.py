@@ -16,7 +16,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = (ROOT / "plugins" / "module_utils" / "_errors.py").read_text(encoding="utf-8").splitlines()[:3]
 LINKED = {"galaxy.yml", "meta", "playbooks", "plugins", "roles"}
-SETS = ("runtime", "tools", "demo", "test", "lint")
+SETS = ("runtime", "tools", "upload", "demo", "test", "lint")
 
 
 def known_files(*patterns: str) -> list[Path]:

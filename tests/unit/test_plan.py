@@ -120,6 +120,11 @@ CASES: list[tuple[dict[str, t.Any], str]] = [
     ({"deploy_migrations": {"when": "never"}}, "deploy_migrations.when: is 'never'. Choose one of auto, before_switch, after_switch."),
     ({"deploy_migrations": {"rehearsal_url": "u", "rehearsal_cluster": "/c"}}, "deploy_migrations: has rehearsal_url and rehearsal_cluster."),
     ({"deploy_backup": None}, "deploy_backup: has no dest."),
+    ({"deploy_backup": {"dest": "/b", "recipients": ["age1x"], "upload": {"remote": "offsite"}}}, "deploy_backup.upload: has no remote and path."),
+    (
+        {"deploy_backup": {"dest": "/b", "recipients": ["age1x"], "upload": {"remote": "o", "path": "b/a", "config": {"provider": "AWS"}}}},
+        "deploy_backup.upload.config: has no type.",
+    ),
     ({"deploy_backup": {"dest": "/b"}}, "deploy_backup.recipients: is empty. Name at least one age recipient"),
     # lists
     ({"deploy_tokens": {"table": "x"}}, "deploy_tokens: is a dict. Give it a list."),

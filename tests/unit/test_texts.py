@@ -39,6 +39,7 @@ SUMMARIES: list[tuple[str, dict[str, t.Any], str, str]] = [
     ),
     ("backup", {"size": 999_950, "tables": ["a"], "hashes": {}}, "1.0 MB, 1 table", "1,0 MB, 1 tabela"),
     ("backup", {"hashes": "counts", "tables": 3, "verified": ["by hand"]}, "by hand, 3 tables", "by hand, 3 tabelas"),
+    ("backup", {"size": 999_950, "uploaded": {"to": "o:b"}}, "1.0 MB, copied off-site", "1,0 MB, copiado para fora do host"),
     (
         "rehearse",
         {"applied": ["a", "b"], "seconds": 0.8, "long_locks": [], "irreversible": []},
