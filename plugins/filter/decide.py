@@ -114,7 +114,8 @@ def decide(
     decision = _decide.decide(facts)
     if scope:
         decision = _decide.Decision(scope, _decide.ASKED, decision.decrypt)
-    following = _decide.next_step(decision, facts, taken)
+    command = (backup or run["evidence"].get("backup", {})).get("restore_command", "")
+    following = _decide.next_step(decision, facts, taken, command)
     return {
         "scope": decision.scope,
         "reason": decision.reason._asdict(),

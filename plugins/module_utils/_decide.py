@@ -99,6 +99,12 @@ _REASONS: dict[str, Text] = {
 ASKED = Text("asked for by a human", "pedido por uma pessoa")
 
 _NEXT: dict[str, Text] = {
+    "cluster": Text(
+        "pgBackRest has the whole cluster of that moment. As the account that runs PostgreSQL, into an empty directory: {0}. Start a server on it on another "
+        "port, take what is needed from there, or let it take the live one's place once you know what was written since. docs/operations.md has the steps.",
+        "O pgBackRest tem o cluster inteiro daquele momento. Na conta que roda o PostgreSQL, em um diretório vazio: {0}. Inicie nele um servidor em outra "
+        "porta, pegue dali o necessário, ou troque-o pelo atual quando souber o que foi gravado desde então. Os passos estão em docs/operations.md.",
+    ),
     "identity": Text(
         "The door stays shut. Give deploy_backup.identity, the key that opens the backup {0}, and run rollback.yml: it restores that backup.",
         "A porta continua fechada. Informe deploy_backup.identity, a chave que abre o backup {0}, e execute rollback.yml: ele restaura esse backup.",
@@ -178,10 +184,12 @@ def facts_of(
     )
 
 
-def next_step(decision: Decision, facts: Facts, backup: Backup | None) -> Text | None:
-    """What a person does where the decision is theirs; None where the reason says it."""
-    if decision.scope != "needs_human" or facts.migration != "irreversible" or backup is None:
+def next_step(decision: Decision, facts: Facts, backup: Backup | None, command: str = "") -> Text | None:
+    """What a person does where the decision is theirs; None where the reason says it. *command* is how pgBackRest restores the run's backup."""
+    if decision.scope != "needs_human" or facts.migration != "irreversible" or not (backup or command):
         return None
+    if command or backup is None:
+        return Text(*(one.format(command) for one in _NEXT["cluster"]))
     text = _NEXT["identity" if backup.kept_out and not backup.identity else "lossy"]
     return Text(*(one.format(backup.name) for one in text))
 

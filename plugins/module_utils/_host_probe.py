@@ -10,15 +10,19 @@ import dataclasses
 import os
 import shutil
 import subprocess
+import types
 import typing as t
 from pathlib import Path
 
-from . import _backup_upload, _env_contract, _pg_dump, _postgres, _service_probe, _signoff
+from . import _backup_upload, _env_contract, _pg_dump, _pgbackrest, _postgres, _service_probe, _signoff
 from ._argspec import ArgumentSpec
 from ._errors import LastroError, Text
 from ._findings import from_error
 
 Finding = dict[str, t.Any]
+
+BACKUPS: dict[str, types.ModuleType] = {"pg_dump": _pg_dump, "pgbackrest": _pgbackrest}
+"""The backend of each provider of backups; they share the names that are called here."""
 
 
 def argument_spec() -> ArgumentSpec:
@@ -32,6 +36,7 @@ def argument_spec() -> ArgumentSpec:
             "contract": {"type": "dict", "default": {}},
             "services": {"type": "list", "elements": "dict", "default": []},
             "backup": {"type": "dict", "default": {}},
+            "backup_provider": {"type": "str", "default": "pg_dump", "choices": sorted(BACKUPS)},
             "upload": _backup_upload.options(),
             "signoffs": {"type": "dict", "default": {}},
         }
@@ -47,6 +52,7 @@ class Look:
     min_free_mb: int
     contract: dict[str, t.Any]
     services: dict[str, t.Any]
+    provider: str
     backup: dict[str, t.Any]
     signoffs: dict[str, t.Any]
 
@@ -68,9 +74,17 @@ def look_from(options: t.Mapping[str, t.Any]) -> Look:
         options["min_free_mb"],
         _checked(_env_contract.argument_spec(), "contract", {**file, "contract": options["contract"], "report_only": True}, options),
         _checked(_service_probe.argument_spec(), "services", {**file, "targets": options["services"], "report_only": True}, options),
-        _checked(_pg_dump.argument_spec(), "backup", {**file, **options["backup"], "upload": options["upload"]}, options),
+        options["backup_provider"],
+        _checked(BACKUPS[options["backup_provider"]].argument_spec(), "backup", _backup_options(options), options),
         options["signoffs"],
     )
+
+
+def _backup_options(options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """The options of the provider's module. A URL of its own goes before the environment file; pgBackRest has its own stores."""
+    file = {} if "database_url" in options["backup"] else {"environment_file": options["environment_file"]}
+    upload = {"upload": options["upload"]} if options["backup_provider"] == "pg_dump" else {}
+    return {**file, **options["backup"], **upload}
 
 
 def _checked(spec: ArgumentSpec, name: str, values: dict[str, t.Any], options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
@@ -85,7 +99,7 @@ def run(look: Look) -> dict[str, t.Any]:
         host,
         _env_contract.run(look.contract) if look.contract else {},
         _service_probe.run(look.services) if look.services else {},
-        _backup(look.backup) if look.backup else {},
+        _backup(BACKUPS[look.provider], look.backup) if look.backup else {},
         signed,
     ]
     return {
@@ -100,10 +114,10 @@ def _signoffs(wanted: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     return _signoff.run(Path(wanted["state_dir"]), release=wanted["release"], name=None, by="", comment="", required=wanted["required"], write=False)
 
 
-def _backup(options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+def _backup(provider: types.ModuleType, options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     """What a backup would fail at."""
     try:
-        _pg_dump.run(_postgres.settings_from_params(options), _pg_dump.options_from_params(options), check_mode=True)
+        provider.run(_postgres.settings_from_params(options), provider.options_from_params(options), check_mode=True)
     except LastroError as error:
         return {"findings": [from_error("backup", error).as_result("target")]}
     return {}

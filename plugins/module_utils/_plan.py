@@ -31,6 +31,7 @@ LIMITED = "deploy_limited"
 """The group of the hosts that ``--limit`` has left, where it was given; the playbook ``limit`` makes it."""
 
 GATE = '{metric: error_rate, op: "<=", value: 1%}'
+BACKUP_PROVIDERS = ("pg_dump", "pgbackrest")
 MAINTENANCE = ("auto", "always", "never")
 
 RUN_TIME_INPUTS = frozenset({"deploy_reason", "deploy_force_unlock", "deploy_rollback_scope", "deploy_accept_loss", "deploy_accept_limit", "deploy_actor"})
@@ -249,7 +250,19 @@ def _database(profile: Profile) -> t.Iterable[Finding]:
 
 def _backup(profile: Profile) -> t.Iterable[Finding]:
     backup = profile.get("deploy_backup")
-    if not isinstance(backup, t.Mapping) or not backup.get("dest"):
+    chosen = backup if isinstance(backup, t.Mapping) else {}
+    provider = chosen.get("provider", "pg_dump")
+    if provider not in BACKUP_PROVIDERS:
+        yield Finding("deploy_backup.provider", f"is {provider!r}.", f"Choose one of {', '.join(BACKUP_PROVIDERS)}.")
+    elif provider == "pgbackrest":
+        if not chosen.get("stanza"):
+            yield Finding("deploy_backup.stanza", "is missing.", "Name pgBackRest's stanza of the database's cluster.")
+    else:
+        yield from _dump(chosen)
+
+
+def _dump(backup: t.Mapping[str, t.Any]) -> t.Iterable[Finding]:
+    if not backup.get("dest"):
         yield Finding("deploy_backup", "has no dest.", "Name the directory on the primary host that keeps the backups.")
         return
     if backup.get("encryption", "age") == "age" and not backup.get("recipients"):

@@ -154,7 +154,7 @@ def _backup(evidence: Evidence, language: str) -> str:
     of_tables = counted(tables, language, ("table", "tables"), ("tabela", "tabelas")) if tables else ""
     proof = f"{say(language, 'hashes of', 'hashes de')} {of_tables}" if tables and hashes == "rows" else of_tables
     off_site = say(language, "copied off-site", "copiado para fora do host") if evidence.get("uploaded") else ""
-    return _joined(sizes, *verified, proof, off_site)
+    return _joined(sizes, *verified, proof, off_site, _name(evidence.get("label")))
 
 
 def _rehearse(evidence: Evidence, language: str) -> str:

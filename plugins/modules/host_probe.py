@@ -42,9 +42,14 @@ options:
     elements: dict
     default: []
   backup:
-    description: Options of M(lastro.deploy.pg_dump), whose checks are made as in check mode.
+    description: Options of the module that O(backup_provider) names, whose checks are made as in check mode.
     type: dict
     default: {}
+  backup_provider:
+    description: The module that makes backups, M(lastro.deploy.pg_dump) or M(lastro.deploy.pgbackrest).
+    type: str
+    default: pg_dump
+    choices: [pg_dump, pgbackrest]
   upload:
     description: The store to which the backup will be copied, as the option O(lastro.deploy.pg_dump#module:upload). It has to let us in.
     type: dict

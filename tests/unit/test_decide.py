@@ -244,6 +244,19 @@ def test_what_a_person_does_where_a_restore_is_not_by_itself() -> None:
     assert (scope, "-e restore_name=r-drained -e restore_swap=true names the tables" in text) == ("needs_human", True)
 
 
+def test_a_backup_of_the_whole_cluster_is_restored_by_a_person() -> None:
+    """With pgBackRest there is no key at hand that could let the engine restore (roles/rollback says so), and the command is named."""
+    command = "pgbackrest --stanza=main --set=20261126-073751F --type=name --target=lastro-r-1 --pg1-path=NEW_DIRECTORY restore"
+    behind_the_door = {"name": "r-drained", "manifest": "", "run_id": "r", "since": {"p1": "22:10"}, "left": False, "restore_command": command}
+    found = answer(RUN, compatible=False, reversible=False, backup=behind_the_door, doors={"p1": "22:10"}, identity=False)
+    assert (found["scope"], command in found["next"]["en"], command in found["next"]["pt_BR"]) == ("needs_human", True, True)
+    # Without a second backup the one of phase 4 is named.
+    run = {**RUN, "evidence": {**RUN["evidence"], "backup": {"restore_command": command}}}
+    found = answer(run, compatible=False, reversible=False)
+    assert (found["scope"], command in found["next"]["en"]) == ("needs_human", True)
+    assert answer(run, compatible=True, reversible=False)["next"] == {}
+
+
 def test_filter_counts_what_earlier_runs_entered() -> None:
     assert answer({"phases": {"preflight": "failed"}, "evidence": {}}, reached=["protect", "preflight"])["facts"]["tokens"] == "both"
     cleared = answer({"phases": {"preflight": "failed"}, "evidence": {}}, reached=["preflight", "protect", "contract"])

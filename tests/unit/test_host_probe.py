@@ -90,5 +90,7 @@ def test_one_list_of_findings_from_every_part(tmp_path: Path, call_module: CallM
 def test_a_part_of_the_profile_that_is_none(call_module: CallModule) -> None:
     found = call_module(host_probe, services=[{"kind": "mysql", "host": "127.0.0.1"}])
     assert found["failed"] and "deploy_services: value of kind must be one of" in found["problem"]
+    found = call_module(host_probe, backup_provider="pgbackrest", backup={"dest": "/b"})
+    assert found["failed"] and "deploy_backup: " in found["problem"] and "stanza" in found["problem"]
     found = call_module(host_probe, backup={"destination": "/b"})
     assert found["failed"] and "deploy_backup: " in found["problem"] and "dest" in found["problem"]

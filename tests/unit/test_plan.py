@@ -57,6 +57,7 @@ def test_a_profile_without_a_fault() -> None:
         found({**GROUPS, "proxy": []}, deploy_proxy="none", deploy_reason="x", deploy_force_unlock="r", deploy_rollback_scope="code", deploy_address="::1")
         == []
     )
+    assert found(deploy_backup={"provider": "pgbackrest", "stanza": "main"}) == []
     assert found(deploy_migrations={}, deploy_tokens=[], deploy_rollback_scope="", deploy_backup={"dest": "/b", "encryption": "none"}) == []
 
 
@@ -120,6 +121,8 @@ CASES: list[tuple[dict[str, t.Any], str]] = [
     ({"deploy_migrations": {"when": "never"}}, "deploy_migrations.when: is 'never'. Choose one of auto, before_switch, after_switch."),
     ({"deploy_migrations": {"rehearsal_url": "u", "rehearsal_cluster": "/c"}}, "deploy_migrations: has rehearsal_url and rehearsal_cluster."),
     ({"deploy_backup": None}, "deploy_backup: has no dest."),
+    ({"deploy_backup": {"provider": "tape"}}, "deploy_backup.provider: is 'tape'. Choose one of pg_dump, pgbackrest"),
+    ({"deploy_backup": {"provider": "pgbackrest"}}, "deploy_backup.stanza: is missing. Name pgBackRest's stanza"),
     ({"deploy_backup": {"dest": "/b", "recipients": ["age1x"], "upload": {"remote": "offsite"}}}, "deploy_backup.upload: has no remote and path."),
     (
         {"deploy_backup": {"dest": "/b", "recipients": ["age1x"], "upload": {"remote": "o", "path": "b/a", "config": {"provider": "AWS"}}}},
