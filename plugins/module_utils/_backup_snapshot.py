@@ -157,6 +157,12 @@ def open_snapshot(connection: PostgresConnection, *, lock_timeout: str) -> tuple
         return snapshot, str(fetch_one(cursor, _LSN)[0])
 
 
+def close_snapshot(connection: PostgresConnection) -> None:
+    """End the snapshot and give back its locks on tables; the lock of backups stays."""
+    with connection.cursor() as cursor:
+        cursor.execute("COMMIT")
+
+
 def database_size(connection: PostgresConnection) -> int:
     """Bytes of the database on the server's disk."""
     with connection.cursor() as cursor:
@@ -275,6 +281,7 @@ __all__ = (
     "LARGE_OBJECTS",
     "SESSION",
     "Table",
+    "close_snapshot",
     "database_locale",
     "database_size",
     "differences",

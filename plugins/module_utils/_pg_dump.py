@@ -31,7 +31,7 @@ from . import (
 )
 from ._backup_copy import Copy
 from ._backup_directory import Part
-from ._backup_manifest import Manifest, StoredFile
+from ._backup_manifest import DatabaseLocale, Manifest, StoredFile, TableState
 from ._backup_preflight import Ready, same_chain
 from ._backup_programs import Program
 from ._backup_sanity import check_contents, check_size
@@ -190,25 +190,49 @@ def _empty_copy(job: Job) -> contextlib.AbstractContextManager[Copy]:
     return _backup_copy.empty(job.options.rehearsal_cluster, source, job.ready.client, bin_dir=job.options.bin_dir)
 
 
+class Seen(t.NamedTuple):
+    """What the snapshot of a dump holds."""
+
+    snapshot: Snapshot
+    lsn: str
+    tables: dict[str, TableState]
+    catalog: list[Table]
+    locale: DatabaseLocale
+
+
+def _look(job: Job) -> Seen:
+    """Open the snapshot and measure in it. Raises LastroError."""
+    options = job.options
+    name, lsn = _backup_snapshot.open_snapshot(job.connection, lock_timeout=options.lock_wait_timeout)
+    tables = _backup_snapshot.measure(job.connection, hashes=options.hashes == "rows", progress=job.progress)
+    catalog = _backup_snapshot.tables(job.connection)
+    return Seen(Snapshot(name, options.lock_wait_timeout), lsn, tables, catalog, _backup_snapshot.database_locale(job.connection))
+
+
 def _dump_into(part: t.Callable[[str], Part], job: Job, copy: Copy | None, created: float) -> Manifest:
     """Measure, dump and verify one snapshot; the files, which *part* makes by their kinds, have their part names still. Raises LastroError."""
-    options, ready, progress = job.options, job.ready, job.progress
+    options, progress = job.options, job.progress
     watch = Stopwatch()
-    name, lsn = _backup_snapshot.open_snapshot(job.connection, lock_timeout=options.lock_wait_timeout)
-    snapshot = Snapshot(name, options.lock_wait_timeout)
-    tables = _backup_snapshot.measure(job.connection, hashes=options.hashes == "rows", progress=progress)
-    catalog = _backup_snapshot.tables(job.connection)
-    locale = _backup_snapshot.database_locale(job.connection)
+    seen = _look(job)
     watch.lap("measure")
-    streams = _pg_dump_parts.divide(catalog, options.jobs) if options.format == "directory" else ()
+    streams = _pg_dump_parts.divide(seen.catalog, options.jobs) if options.format == "directory" else ()
     parts = [part("dump"), *(part(_backup_manifest.PART.format(number)) for number in range(1, len(streams) + 1))]
-    streamed = _dump(job, copy, snapshot, parts, streams)
-    check_contents("\n".join(one.contents for one in streamed), catalog)
+    stored = list(zip(parts, _dump(job, copy, seen.snapshot, parts, streams), strict=True))
+    # A proof may take long, and neither the server's cleaning nor anybody's ALTER TABLE is to wait for it.
+    _backup_snapshot.close_snapshot(job.connection)
+    check_contents("\n".join(streamed.contents for _part, streamed in stored), seen.catalog)
     watch.lap("dump")
-    levels = _pg_dump_stream.verify(list(zip(parts, streamed, strict=True)), job.chain, level=options.verify, copy=copy, progress=progress)
+    levels = _pg_dump_stream.verify(stored, job.chain, level=options.verify, copy=copy, progress=progress)
     if copy:
-        copy.compare(tables, progress)
+        copy.compare(seen.tables, progress)
     watch.lap("verify")
+    return dataclasses.replace(_manifest(job, seen, stored, created), verified=levels, seconds=watch.seconds())
+
+
+def _manifest(job: Job, seen: Seen, stored: t.Sequence[tuple[Part, Streamed]], created: float) -> Manifest:
+    """All but what was proved and how long it took."""
+    options, ready = job.options, job.ready
+    dump, *more = [StoredFile(part.final.name, streamed.size, streamed.sha256, streamed.raw_size) for part, streamed in stored]
     return Manifest(
         name=options.name,
         run_id=options.run_id,
@@ -216,21 +240,21 @@ def _dump_into(part: t.Callable[[str], Part], job: Job, copy: Copy | None, creat
         database=job.settings.database,
         server_version=ready.server_version,
         client_version=ready.client.version,
-        snapshot_lsn=lsn,
+        snapshot_lsn=seen.lsn,
         database_size=ready.database_size,
-        locale=locale,
-        tables=tables,
+        locale=seen.locale,
+        tables=seen.tables,
         hashes=options.hashes,
-        file=parts[0].final.name,
-        size=streamed[0].size,
-        sha256=streamed[0].sha256,
-        raw_size=streamed[0].raw_size,
+        file=dump.name,
+        size=dump.size,
+        sha256=dump.sha256,
+        raw_size=dump.raw_size,
         compression=options.compression,
         encryption=options.encryption,
         recipients=options.recipients,
-        verified=levels,
-        seconds=watch.seconds(),
-        more=tuple(StoredFile(one.final.name, has.size, has.sha256, has.raw_size) for one, has in zip(parts[1:], streamed[1:], strict=True)),
+        verified=(),
+        seconds={},
+        more=tuple(more),
         extensions=ready.extensions,
     )
 

@@ -26,6 +26,7 @@ from pyrage import x25519
 
 from .dump_support import Dump, execute, names, rows
 
+ADVISORY_LOCKS = "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database WHERE locktype = 'advisory' AND granted AND datname = current_database()"
 IDENTITY = x25519.Identity.generate()
 
 
@@ -110,6 +111,8 @@ def test_a_restored_copy_is_compared_and_gone(
 
     def look(copy: _backup_copy.Copy) -> None:
         url = copy.settings.url()
+        execute(accounts, "SET lock_timeout = '2s'", "ALTER TABLE accounts SET (fillfactor = 90)")  # nothing is locked any more
+        seen["backup"] = rows(accounts, ADVISORY_LOCKS)
         seen["rows"] = rows(url, "SELECT count(*), sum(id) FROM accounts")
         seen["owner"] = rows(url, "SELECT tableowner FROM pg_tables WHERE tablename = 'accounts'")
         seen["policy"] = rows(url, "SELECT roles::text FROM pg_policies")
@@ -120,6 +123,7 @@ def test_a_restored_copy_is_compared_and_gone(
     assert result.get("failed") is None, result
     assert result["verified"] == levels
     assert json.loads(Path(result["manifest"]).read_text(encoding="utf-8"))["verified"] == levels
+    assert seen.pop("backup") == [(1,)]
     assert seen == {"rows": [(500, 125250)], "owner": [("An owner",)], "policy": [('{"An owner"}',)], "sequence": [(500,)]}
     assert (names(clusters), servers_of(clusters), result["kept_copy"]) == ([], [], "")
 
