@@ -16,7 +16,7 @@ import psycopg2
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.lastro.deploy.plugins.module_utils import _backup_programs, _pg_dump_stream, _secret_pipe
-from ansible_collections.lastro.deploy.plugins.modules import pg_restore
+from ansible_collections.lastro.deploy.plugins.modules import pg_dump, pg_restore
 from demo.postgres import Postgres, bin_directory
 from pyrage import x25519
 
@@ -155,3 +155,15 @@ def test_one_killed_stream_ends_all_and_leaves_nothing(dump: Dump, tables: str, 
     assert "ended by signal 9 (SIGKILL)" in result["msg"]
     assert names(dest) == []
     assert [program.process.returncode is not None for program in started] == [True] * len(started)
+
+
+@pytest.mark.parametrize("options", [{}, {"format": "directory", "jobs": 3}])
+def test_progress_goes_from_nothing_to_all_of_the_dump(dump: Dump, tables: str, monkeypatch: pytest.MonkeyPatch, options: dict[str, object]) -> None:
+    figures: list[tuple[int, int, str]] = []
+    monkeypatch.setattr(pg_dump, "file_progress", lambda path: lambda *one: figures.append(one))
+    result = dump(**t.cast("dict[str, t.Any]", options))
+    assert [one for one in figures if one[2] == "tables"] == [(number, 3, "tables") for number in (1, 2, 3)]
+    dumped = [done for done, _total, unit in figures if unit == "bytes"]
+    assert max(dumped) == result["raw_size"]
+    assert all(done <= total for done, total, unit in figures if unit == "bytes")
+    assert len(dumped) > 5
