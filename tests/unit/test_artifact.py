@@ -320,6 +320,11 @@ def test_wheels_of_a_requirements_file_within_constraints(links: Path, tmp_path:
     for result, version in ((limited, "1.0"), (free, "2.0")):
         with tarfile.open(result["path"]) as tar:
             assert [name for name in tar.getnames() if name.startswith("tiny")] == [f"tiny-{version}-py3-none-any.whl"]
+    wheel(links, "more")
+    (tmp_path / "more.txt").write_text("-c constraints.txt\nmore\n", encoding="ascii")
+    both = call_module(wheelhouse, constraints=str(tmp_path / "constraints.txt"), further=[str(tmp_path / "more.txt")], **options)
+    with tarfile.open(both["path"]) as tar:
+        assert [name.split("-")[0] for name in tar.getnames()] == ["more", "pip", "tiny"]
 
 
 def test_a_requirements_file_that_is_not_there(tmp_path: Path, call_module: CallModule) -> None:
