@@ -56,10 +56,15 @@ def _config(given: t.Mapping[str, t.Any]) -> dict[str, str]:
     return {str(name): value if isinstance(value, str) else json.dumps(value) for name, value in given.items() if value is not None}
 
 
-def store_from_params(params: t.Mapping[str, t.Any] | None) -> Store | None:
-    """The store that the option names; None where it is not given. Raises LastroError, also where this host has no rclone."""
+def store_from_params(params: t.Mapping[str, t.Any] | None, config: str = "") -> Store | None:
+    """The store that the option names, with *config* (JSON) as its settings where that is given; None where the option is not.
+
+    Raises LastroError, also where this host has no rclone.
+    """
     if not params:
         return None
+    if config:
+        params = {**params, "config": json.loads(config)}
     path = params["path"].rstrip("/")
     for wrong, problem in (
         (not _REMOTE.match(params["remote"]), f"upload.remote is {params['remote']!r}: letters, digits and underscores are allowed, the first a letter."),

@@ -76,12 +76,14 @@ def argument_spec() -> ArgumentSpec:
             "keep_copy": {"type": "bool", "default": False},
             "hashes": {"type": "str", "default": "rows", "choices": ["rows", "counts"]},
             "upload": _backup_upload.options(),
+            "upload_config": {"type": "str", "no_log": True},
+            "upload_config_pipe": {"type": "path"},
             "retention": _backup_retention.options(),
             "lock_wait_timeout": {"type": "str", "default": "10s"},
             "max_size_ratio": {"type": "float", "default": 4.0},
             "bin_dir": {"type": "path"},
         },
-        mutually_exclusive=(("identity", "identity_pipe"),),
+        mutually_exclusive=(("identity", "identity_pipe"), ("upload_config", "upload_config_pipe")),
     )
     return connection_argument_spec().merge(progress_argument_spec()).merge(own)
 
@@ -93,7 +95,7 @@ def options_from_params(params: t.Mapping[str, t.Any]) -> Options:
         rehearsal_cluster=Path(params["rehearsal_cluster"]),
         compression_level=_level(params["compression"], params["compression_level"]),
         retention=_backup_retention.from_params(params["retention"]),
-        store=_backup_upload.store_from_params(params["upload"]),
+        store=_backup_upload.store_from_params(params["upload"], _config_of(params)),
         recipients=tuple(recipient.strip() for recipient in params["recipients"]),
         **{
             name: params[name]
@@ -107,6 +109,12 @@ def options_from_params(params: t.Mapping[str, t.Any]) -> Options:
     if problem:
         raise LastroError(problem.en, remedy=Text(en="Correct the option.", pt_BR=f"Corrija a opção: {problem.pt_BR}"))
     return options
+
+
+def _config_of(params: t.Mapping[str, t.Any]) -> str:
+    """The settings of the store that come apart from the option that names it; "" where they do not. A pipe is read before that of the identity."""
+    pipe = params["upload_config_pipe"]
+    return _secret_pipe.take(Path(pipe)) if pipe else params["upload_config"] or ""
 
 
 def _level(compression: str, level: int | None) -> int:

@@ -68,9 +68,13 @@ class Store:
         settings = {f"RCLONE_CONFIG_{self.remote.upper()}_{name.upper()}": value for name, value in self.config.items()}
         return {**_SETTINGS, **own, **({"RCLONE_CONFIG": os.devnull} if settings else {}), **settings}
 
+    def secrets(self) -> set[str]:
+        """What nobody may see."""
+        return secrets_in(self.config)
+
     def redact(self, text: str) -> str:
         """*text* without the secrets among the settings."""
-        for secret in sorted(secrets_in(self.config), key=len, reverse=True):
+        for secret in sorted(self.secrets(), key=len, reverse=True):
             text = text.replace(secret, "********")
         return text
 

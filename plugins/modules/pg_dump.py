@@ -144,6 +144,12 @@ options:
         description: After so many seconds without a byte the upload is given up.
         type: int
         default: 120
+  upload_config:
+    description: What O(upload) has as C(config), as JSON.
+    type: str
+  upload_config_pipe:
+    description: A named pipe that gives O(upload_config), made and written by M(lastro.deploy.step). So it is in no file on the host.
+    type: path
   retention:
     description: Which earlier good backups of this database are removed after the new one was verified.
     type: dict
@@ -392,6 +398,7 @@ def main() -> None:
         register_secrets(module, settings)
         module.no_log_values.difference_update(ordinary_values(module.params["upload"]))
         options = options_from_params(module.params)
+        module.no_log_values.update(options.store.secrets() if options.store else ())
         result = run(settings, options, check_mode=module.check_mode, progress=file_progress(module.params["progress_file"]))
     except LastroError as error:
         module.fail_json(**error.as_result())

@@ -346,6 +346,7 @@ def test_the_roles_upload_and_say_nothing_of_the_secret(
     environment.write_text(f"DATABASE_URL={database}\n", encoding="utf-8")
     backup = {"dest": str(base / "backups"), "recipients": [RECIPIENT], "bin_dir": str(bin_directory()), "upload": strict.upload()}
     run_id = "20261121T221004-7c1f"
+    (base / "state").mkdir()
     lease = {"state_dir": str(base / "state"), "run_id": run_id, "seconds": 120}
     run = {"deploy_run": {"run_id": run_id}, "deploy_lease": lease, "deploy_work_env": str(environment)}
     wrong = {**strict.upload(), "config": strict.config(secret_access_key=WRONG)}
