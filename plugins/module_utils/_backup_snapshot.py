@@ -20,6 +20,7 @@ from ._progress import Progress, silent
 try:
     import psycopg2
     import psycopg2.errors
+    import psycopg2.extensions
 except ImportError:
     pass  # _postgres.require_psycopg2 says so where a connection is asked for
 
@@ -157,6 +158,11 @@ def open_snapshot(connection: PostgresConnection, *, lock_timeout: str) -> tuple
         return snapshot, str(fetch_one(cursor, _LSN)[0])
 
 
+def decoded(text: bytes, encoding: str) -> str:
+    """*text* that a client program wrote in the *encoding* of a database, for example LATIN1."""
+    return text.decode(psycopg2.extensions.encodings.get(encoding.replace("SQL_ASCII", "UTF8"), "utf-8"), errors="replace")
+
+
 def close_snapshot(connection: PostgresConnection) -> None:
     """End the snapshot and give back its locks on tables; the lock of backups stays."""
     with connection.cursor() as cursor:
@@ -284,6 +290,7 @@ __all__ = (
     "close_snapshot",
     "database_locale",
     "database_size",
+    "decoded",
     "differences",
     "display_name",
     "fetch_one",

@@ -220,7 +220,8 @@ def _dump_into(part: t.Callable[[str], Part], job: Job, copy: Copy | None, creat
     stored = list(zip(parts, _dump(job, copy, seen.snapshot, parts, streams), strict=True))
     # A proof may take long, and neither the server's cleaning nor anybody's ALTER TABLE is to wait for it.
     _backup_snapshot.close_snapshot(job.connection)
-    check_contents("\n".join(streamed.contents for _part, streamed in stored), seen.catalog)
+    contents = b"\n".join(streamed.contents for _part, streamed in stored)
+    check_contents(_backup_snapshot.decoded(contents, seen.locale.encoding), seen.catalog)
     watch.lap("dump")
     levels = _pg_dump_stream.verify(stored, job.chain, level=options.verify, copy=copy, progress=progress)
     if copy:

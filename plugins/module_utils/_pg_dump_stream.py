@@ -51,12 +51,15 @@ class Snapshot(t.NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Streamed:
-    """What went into the part file: bytes of the dump, bytes on the disk and their SHA-256; *contents* is what ``pg_restore --list`` says of it."""
+    """What went into the part file: bytes of the dump, bytes on the disk and their SHA-256.
+
+    *contents* is what ``pg_restore --list`` says of it, in the encoding of the database.
+    """
 
     raw_size: int
     size: int
     sha256: str
-    contents: str = ""
+    contents: bytes = b""
 
 
 def dump(
@@ -101,7 +104,7 @@ def dump(
             if child is not None and child.wait() != 0:
                 raise _failed("pg_restore, which read the dump along to prove it,", child.complaint())
         listing.seek(0)
-        contents = listing.read().decode("utf-8", errors="surrogateescape")
+        contents = listing.read()
     progress(streamed.raw_size, streamed.raw_size, "bytes")
     return dataclasses.replace(streamed, contents=contents)
 

@@ -278,6 +278,9 @@ def untouched(settings: ConnectionSettings, *, application_name: str) -> t.Itera
 
 def give(connection: PostgresConnection, *, autocommit: bool, **session: str) -> None:
     """Set in the session of C(untouched) what C(connect) sets."""
+    encoding = session.pop("client_encoding", "")
+    if encoding:  # the driver does not notice the setting itself
+        connection.set_client_encoding(encoding)
     values = {"statement_timeout": "0", "idle_in_transaction_session_timeout": "0", **session}
     with connection.cursor() as cursor:
         each = ", ".join(["set_config(%s, %s, false)"] * len(values))

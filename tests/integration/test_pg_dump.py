@@ -538,3 +538,15 @@ def test_a_dump_without_a_table_is_refused(dump: Call, tokens: str, dest: Path, 
     assert "lacks the rows of 1 tables that the database has: public.lost" in result["msg"]
     assert result["missing"] == ["public.lost"]
     assert names(dest) == []
+
+
+@pytest.mark.parametrize(("encoding", "name"), [("LATIN1", "sélect"), ("SQL_ASCII", "sélect"), ("EUC_JP", "予約")])
+def test_a_name_in_another_encoding_is_found_in_the_dump(dump: Call, database: str, postgres: Postgres, encoding: str, name: str) -> None:
+    execute(database, f"CREATE DATABASE other TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'")
+    url = postgres.url("other")
+    try:
+        execute(f"{url}?client_encoding=UTF8", f'CREATE TABLE "{name}" AS SELECT 1 AS id')
+        result = dump(database_url=url)
+        assert (result.get("failed"), result["rows"]) == (None, 1), result
+    finally:
+        execute(database, "DROP DATABASE other")
