@@ -157,6 +157,7 @@ def test_backup(url: str, directory: Path, rounds: collections.abc.Callable[[int
             begun = time.monotonic()
             sizes[name] = work()
             seconds[name].append(time.monotonic() - begun)
+            print(f"\n{name}: {seconds[name][-1]:.1f} s, {sizes[name] / 1e6:.1f} MB", end="", flush=True)
     best = {name: min(taken) for name, taken in seconds.items()}
     bare, custom = best["pg_dump -Fc -Z0 | zstd -3 -T0"], best["pg_dump -Fc"]
     for name in works:
