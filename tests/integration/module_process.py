@@ -34,7 +34,7 @@ def started(module: str, options: t.Mapping[str, object]) -> t.Iterator[subproce
         process.communicate()
 
 
-def finished(process: subprocess.Popen[bytes], seconds: float = 60) -> dict[str, t.Any]:
+def finished(process: subprocess.Popen[bytes], seconds: float = 120) -> dict[str, t.Any]:
     """What the module answered."""
     result: dict[str, t.Any] = json.loads(process.communicate(timeout=seconds)[0])
     return result
@@ -57,7 +57,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def until(condition: t.Callable[[], t.Any], seconds: float = 20) -> t.Any:  # noqa: ANN401
+def until(condition: t.Callable[[], t.Any], seconds: float = 60) -> t.Any:  # noqa: ANN401
     """What *condition* says once it says something."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
