@@ -15,7 +15,8 @@ from demo.postgres import Postgres
 from pyrage import x25519
 
 from tests.bench.conftest import Theirs, login
-from tests.integration.backup_world import Backups, disk, execute, fill
+from tests.integration.backup_world import Backups, disk, fill
+from tests.integration.dump_support import execute
 from tests.integration.module_process import until
 
 FORMATS = ("sql", "sql.gz", "sql.bz2", "sql.xz", "pgc", "tar", "dir")

@@ -13,33 +13,17 @@ import subprocess
 import typing as t
 from pathlib import Path
 
-import psycopg2
 import pyrage
 import zstandard
 from demo.postgres import bin_directory
 from pyrage import x25519
 
+from .dump_support import execute
 from .module_process import started
 
 DISK_MEGABYTES = 36
 DISK_FILES = 32
 ENDS = (".dump.zst.age", ".manifest.json")
-
-
-def execute(url: str, *statements: str) -> None:
-    """Run *statements*, each on its own."""
-    with contextlib.closing(psycopg2.connect(url)) as connection:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
-
-
-def rows(url: str, query: str) -> list[tuple[t.Any, ...]]:
-    """The answer to *query*."""
-    with contextlib.closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
-        cursor.execute(query)
-        return cursor.fetchall()
 
 
 def fill(url: str, megabytes: int) -> None:

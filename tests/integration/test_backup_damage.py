@@ -15,7 +15,7 @@ from ansible_collections.lastro.deploy.plugins.modules import pg_dump, pg_restor
 from demo.postgres import bin_directory
 from pyrage import x25519
 
-from .backup_world import execute
+from .dump_support import execute
 
 Call = collections.abc.Callable[..., dict[str, t.Any]]
 Damage = collections.abc.Callable[[Path, random.Random], None]
@@ -25,6 +25,8 @@ CHAINS: dict[str, dict[str, object]] = {
     "age": {"compression": "none"},
     "zstd": {"encryption": "none", "recipients": []},
     "gzip": {"encryption": "none", "recipients": [], "compression": "gzip"},
+    "directory": {"format": "directory"},
+    "bare directory": {"format": "directory", "encryption": "none", "recipients": [], "compression": "none"},
     "bare": {"encryption": "none", "recipients": [], "compression": "none"},
 }
 
@@ -84,10 +86,14 @@ DAMAGES: tuple[Damage, ...] = (flip, another_digit, truncate, prolong, zero_a_bl
 class Stored:
     """The backups b1 and b2 of a database, a row apart, and the options with which they were made."""
 
-    path: Path
+    dest: Path
     making: dict[str, object]
     looking: dict[str, object]
     call: Call
+
+    def files(self) -> list[Path]:
+        """The files of b1, without its manifest."""
+        return sorted(self.dest.glob("b1.*dump*"))
 
     def answers(self) -> list[dict[str, t.Any]]:
         """What the two modules say of b1."""
@@ -100,21 +106,22 @@ def stored(request: pytest.FixtureRequest, call_module: Call, database: str, tmp
     given = {"database_url": database, "bin_dir": str(bin_directory()), "dest": str(tmp_path / "backups")}
     making = {**given, "recipients": [str(identity.to_public())], **CHAINS[request.param]}
     execute(database, "CREATE TABLE bookings AS SELECT i AS id, md5(i::text) AS note FROM generate_series(1, 2000) i")
-    path = Path(call_module(pg_dump, name="b1", **making)["path"])
-    execute(database, "INSERT INTO bookings VALUES (0, 'one more')")
+    execute(database, "CREATE TABLE rooms AS SELECT i AS id, md5(i::text) AS name FROM generate_series(1, 1000) i")
+    assert call_module(pg_dump, name="b1", **making)["changed"] is True
+    execute(database, "INSERT INTO bookings VALUES (0, 'one more')", "INSERT INTO rooms VALUES (0, 'one more')")
     assert call_module(pg_dump, name="b2", **making)["changed"] is True
-    return Stored(path, making, {**given, "name": "b1", "identity": str(identity)}, call_module)
+    return Stored(tmp_path / "backups", making, {**given, "name": "b1", "identity": str(identity)}, call_module)
 
 
 def test_each_damage_is_found(stored: Stored, seeded: random.Random, rounds: collections.abc.Callable[[int, int], int]) -> None:
     assert [answer.get("failed") for answer in stored.answers()] == [None, None]
-    whole = stored.path.parent.with_name("whole")
-    shutil.copytree(stored.path.parent, whole)
+    whole = stored.dest.with_name("whole")
+    shutil.copytree(stored.dest, whole)
     for damage in DAMAGES * rounds(FEW, FULL):
-        damage(stored.path, seeded)
+        damage(seeded.choice(stored.files()), seeded)
         for answer in stored.answers():
             assert answer.get("failed"), (damage.__name__, answer)
-            assert str(stored.path.with_name("b1.")) in answer["msg"]
+            assert str(stored.dest / "b1.") in answer["msg"]
             assert set(answer["remedy"]) == {"en", "pt_BR"}
-        shutil.copytree(whole, stored.path.parent, dirs_exist_ok=True)
+        shutil.copytree(whole, stored.dest, dirs_exist_ok=True)
     assert [answer.get("failed") for answer in stored.answers()] == [None, None]

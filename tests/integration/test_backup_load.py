@@ -16,7 +16,8 @@ from demo.postgres import Postgres, bin_directory
 from pyrage import x25519
 
 from .alembic_project import App, running
-from .backup_world import Backups, execute, rows
+from .backup_world import Backups
+from .dump_support import execute, rows
 from .module_process import children, finished, started
 
 WRITES_PER_SECOND = 1500
