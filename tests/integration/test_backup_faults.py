@@ -198,9 +198,14 @@ def test_the_server_restarted_at_any_moment(backups: Backups, own_server: Postgr
         assert_next_run_is_whole(backups, "after", backups.good())
 
 
-def test_a_run_killed_between_its_two_renames(backups: Backups) -> None:
-    with backups.dump("half") as process:
-        assert finished(process)["changed"] is True
+@pytest.mark.parametrize("renamed", [1, 2])
+def test_a_run_killed_between_its_renames(backups: Backups, renamed: int) -> None:
+    with backups.dump("half", format="directory") as process:
+        result = finished(process)
+    assert result["changed"] is True, result
+    files = sorted(path for path in backups.dest.iterdir() if path.name.startswith("half.") and ".dump" in path.name)
+    assert len(files) == 2
     # The process is gone by now, as is one that was killed.
-    (backups.dest / "half.manifest.json").rename(backups.dest / f".half.manifest.json.{process.pid}.part")
+    for path in (*files[renamed:], backups.dest / "half.manifest.json"):
+        path.rename(backups.dest / f".{path.name}.{process.pid}.part")
     assert_next_run_is_whole(backups, "after", {"first"})
