@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every damage of a stored backup is found by looking at it, without a restore: by pg_restore in check mode, and by pg_dump when it meets the backup again."""
+"""Every damage of a stored backup is found by looking at it, without a restore: by backup_info, by pg_restore in check mode, and by pg_dump."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from ansible_collections.lastro.deploy.plugins.modules import pg_dump, pg_restore
+from ansible_collections.lastro.deploy.plugins.modules import backup_info, pg_dump, pg_restore
 from demo.postgres import bin_directory
 from pyrage import x25519
 
@@ -91,6 +91,11 @@ class Stored:
     looking: dict[str, object]
     call: Call
 
+    def good(self) -> list[str]:
+        """The names of the backups that backup_info finds good when it reads them."""
+        answer = self.call(backup_info, dest=str(self.dest), verify="read")
+        return sorted(one["name"] for one in answer["backups"] if one["good"])
+
     def files(self) -> list[Path]:
         """The files of b1, without its manifest."""
         return sorted(self.dest.glob("b1.*dump*"))
@@ -115,6 +120,7 @@ def stored(request: pytest.FixtureRequest, call_module: Call, database: str, tmp
 
 def test_each_damage_is_found(stored: Stored, seeded: random.Random, rounds: collections.abc.Callable[[int, int], int]) -> None:
     assert [answer.get("failed") for answer in stored.answers()] == [None, None]
+    assert stored.good() == ["b1", "b2"]
     whole = stored.dest.with_name("whole")
     shutil.copytree(stored.dest, whole)
     for damage in DAMAGES * rounds(FEW, FULL):
@@ -123,5 +129,7 @@ def test_each_damage_is_found(stored: Stored, seeded: random.Random, rounds: col
             assert answer.get("failed"), (damage.__name__, answer)
             assert str(stored.dest / "b1.") in answer["msg"]
             assert set(answer["remedy"]) == {"en", "pt_BR"}
+        assert stored.good() == ["b2"], damage.__name__
         shutil.copytree(whole, stored.dest, dirs_exist_ok=True)
     assert [answer.get("failed") for answer in stored.answers()] == [None, None]
+    assert stored.good() == ["b1", "b2"]
