@@ -26,6 +26,13 @@ SUMMARIES: list[tuple[str, dict[str, t.Any], str, str]] = [
     ("preflight", {"checks": 1, "hosts": ["a"], "findings": 2}, "1 check on 1 host, 2 findings", "1 verificação em 1 host, 2 achados"),
     ("preflight", {}, "0 checks", "0 verificações"),
     (
+        "preflight",
+        {"checks": 2, "restorable": False},
+        "2 checks, no identity: a restore would need a person",
+        "2 verificações, sem identity: uma restauração precisaria de uma pessoa",
+    ),
+    ("preflight", {"checks": 2, "restorable": True}, "2 checks", "2 verificações"),
+    (
         "stage",
         {"release": {"id": "r3-1", "version": "r3"}, "files": 1214, "wheels": 31, "hosts": ["a", "b"]},
         "r3, 1,214 files, 31 wheels on 2 hosts",
@@ -55,6 +62,7 @@ SUMMARIES: list[tuple[str, dict[str, t.Any], str, str]] = [
     ("maintenance_enter", {"wanted": True, "in_flight": 0}, "page shown, 0 requests in flight", "página no ar, 0 requisições em curso"),
     ("maintenance_enter", {"wanted": False, "reason": WHY}, "not needed, no revision needs it", "dispensada, nenhuma revisão precisa"),
     ("maintenance_enter", {}, "page shown", "página no ar"),
+    ("maintenance_enter", {"second_backup": {"name": "r"}}, "page shown, backed up behind it", "página no ar, backup feito com ela no ar"),
     (
         "migrate",
         {"before": ["a1b2"], "after": ["c3d4"], "applied": [{"revision": "b2", "seconds": 0.2}, {"revision": "c3d4", "seconds": 0.7}]},
@@ -109,6 +117,18 @@ SUMMARIES: list[tuple[str, dict[str, t.Any], str, str]] = [
         "código: r2 responde de novo; o esquema fica (compatível)",
     ),
     ("rollback", {"scope": "needs_human", "release": "r2", "reason": "look"}, "needs a person: look", "precisa de uma pessoa: look"),
+    (
+        "rollback",
+        {"scope": "restore", "release": "r2", "reason": "look", "kept_as": "app_failed_r", "tables": 4},
+        "restore: r2 answers again; 4 tables compared; the failed database is kept as app_failed_r; look",
+        "restauração: r2 responde de novo; 4 tabelas comparadas; o banco que falhou fica guardado como app_failed_r; look",
+    ),
+    (
+        "rollback",
+        {"scope": "needs_human", "reason": "look", "next": {"en": "Give it.", "pt_BR": "Informe."}},
+        "needs a person: look; Give it.",
+        "precisa de uma pessoa: look; Informe.",
+    ),
     ("a_hook", {"x": 1}, "done", "feita"),
 ]
 
