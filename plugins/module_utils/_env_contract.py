@@ -9,7 +9,6 @@ PRIVATE to the collection: may change at any time.
 from __future__ import annotations
 
 import base64
-import contextlib
 import dataclasses
 import re
 import typing as t
@@ -22,17 +21,12 @@ from ._errors import LastroError, Text
 from ._findings import Finding, findings_error, from_error
 from ._postgres import parse_url
 from ._token_keys import KEY_BYTES, parse_key
+from ._weak_secrets import PLACEHOLDER, forms, text_weakness, weakness
 
 TYPES = ("key", "url", "postgres_url", "redis_url", "string", "int", "bool", "choice")
 _URLSAFE = str.maketrans("-_", "+/")
 _BOOLEANS = ("0", "1", "false", "no", "off", "on", "true", "yes")
 _REDIS_SCHEMES = ("redis", "rediss", "unix")
-_PLACEHOLDER = re.compile(
-    r"<[^<>]*>|\A\.\.\.\Z|\Ax{3,}\Z|change[-_ ]?me|changethis|replace[-_ ]?me|fill[-_ ]?(me[-_ ]?)?in|placeholder|\Atodo\b"
-    r"|\b(your|sua|seu|minha|meu|my)[-_ ](super[-_ ])?(secret|key|chave|token|senha|password|segredo)"
-    r"|\A(secret|secreto|segredo|password|senha)\Z|://user(name)?:pass(word)?@|://usuario:senha@",
-    re.IGNORECASE,
-)
 _ASK = {
     "key": Text(
         en="Make one with the playbook new_secrets, or: python3 -c 'import base64, os; print(base64.urlsafe_b64encode(os.urandom({bytes})).decode())'.",
@@ -208,17 +202,14 @@ def _missing_remedy(rule: Rule) -> Text:
 def _twin(rule: Rule, value: str, secrets: dict[bytes, str]) -> str:
     if rule.kind != "key" and not (rule.secret and rule.kind == "string"):
         return ""
-    forms = {value.encode()}
-    for text in value.split(",") if rule.kind == "key" else (value,):
-        with contextlib.suppress(LastroError):
-            forms.add(_decode(text, rule.size))
-    found = next((secrets[form] for form in forms if form in secrets), "")
-    secrets.update({form: rule.name for form in forms if form not in secrets})
+    every = forms(value).union(*map(forms, value.split(",")) if rule.kind == "key" else ())
+    found = next((secrets[form] for form in every if form in secrets), "")
+    secrets.update({form: rule.name for form in every if form not in secrets})
     return found
 
 
 def _value_problem(rule: Rule, value: str) -> Finding | None:
-    if _PLACEHOLDER.search(value) and (rule.kind != "string" or rule.secret or _PLACEHOLDER.fullmatch(value)):
+    if PLACEHOLDER.search(value) and (rule.kind != "string" or rule.secret or PLACEHOLDER.fullmatch(value)):
         return Finding(rule.name, f"holds a placeholder from documentation or a template ({len(value)} characters)", rule.remedy())
     try:
         problem = _CHECKS[rule.kind](rule, value) or _text_problem(rule, value)
@@ -239,9 +230,7 @@ def _text_problem(rule: Rule, value: str) -> str:
         return f"has {len(value)} characters, expected at least {rule.min_length}"
     if rule.pattern and not re.search(rule.pattern, value):
         return f"its {len(value)} characters do not match the pattern {rule.pattern}"
-    if rule.secret and len(set(value)) == 1:
-        return f"is weak: one character, {len(value)} times"
-    return ""
+    return text_weakness(value) if rule.secret and rule.kind == "string" else ""
 
 
 def _decode(text: str, size: int) -> bytes:
@@ -260,17 +249,7 @@ def _check_key(rule: Rule, value: str) -> str:
     keys = [_decode(text, rule.size) for text in value.split(",")]
     if len(set(keys)) < len(keys):
         return f"holds the same key twice among its {len(keys)}"
-    return next(filter(None, map(_weakness, keys)), "")
-
-
-def _weakness(key: bytes) -> str:
-    if len(set(key)) == 1:
-        return f"is weak: all {len(key)} bytes are equal"
-    if key == bytes((key[0] + position) % 256 for position in range(len(key))):
-        return f"is weak: its {len(key)} bytes only count up"
-    if _PLACEHOLDER.search(key.decode("latin-1")):
-        return f"is weak: its {len(key)} bytes are a placeholder's text"
-    return ""
+    return next(filter(None, map(weakness, keys)), "")
 
 
 def _check_url(rule: Rule, value: str, schemes: tuple[str, ...] = ()) -> str:

@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.lastro.deploy.plugins.module_utils import _environment_file
+from ansible_collections.lastro.deploy.plugins.module_utils._weak_secrets import weakness
 from ansible_collections.lastro.deploy.plugins.modules import env_contract
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
 
 
 def key(size: int = 32) -> str:
@@ -138,6 +141,16 @@ SECRET = {"type": "string", "secret": True}
         (SECRET, "change-me-please-now", "placeholder from documentation"),
         (SECRET, "your-secret-goes-here", "placeholder from documentation"),
         (SECRET, "zzzzzzzzzzzz", "one character, 12 times"),
+        (SECRET, "ab" * 32, "all 32 bytes are equal"),
+        (SECRET, bytes(range(32)).hex(), "only count up"),
+        (SECRET, bytes(range(31, -1, -1)).hex(), "only count down"),
+        (SECRET, base64.b64encode(b"your-256-bit-secret" * 2).decode(), "placeholder's text"),
+        (SECRET, "your-256-bit-secret", "placeholder from documentation"),
+        (SECRET, "django-insecure-0e5q!k2", "placeholder from documentation"),
+        (SECRET, "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7", "are published in documentation"),
+        (SECRET, "09D25E094FAA6CA2556C818166B7A9563B93F7099F6F0F4CAA6CF63B88E8D3E7", "are published in documentation"),
+        ({"type": "key"}, "81HqDtbqAywKSOumSha3BhWNOdQ26slT6K0YaZeZyPs=", "are published in documentation"),
+        ({"type": "key"}, "__79_Pv6-fj39vX08_Lx8O_u7ezr6uno5-bl5OPi4eA", "is weak"),
         ({"type": "string"}, "changeme", "placeholder from documentation"),
         ({"type": "postgres_url"}, "postgresql://user:pass@host:5432/dbname", "placeholder from documentation"),
         ({"type": "postgres_url"}, "postgresql://app:hunter-nine@db:5432/", "names no database"),
@@ -181,6 +194,21 @@ def test_one_key_for_two_purposes(tmp_path: Path, capsys: pytest.CaptureFixture[
         "D": "has the same value as A; one leak would open both",
         "G": "holds the same key twice among its 2",
     }
+
+
+def test_one_key_as_hexadecimal_and_as_base64(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shared = secrets.token_bytes(32)
+    path = write(tmp_path / "env", SALT=shared.hex(), KEY=base64.b64encode(shared).decode(), OTHER=secrets.token_hex(32))
+    found = problems(call(capsys, path, {"SALT": SECRET, "KEY": {"type": "key"}, "OTHER": SECRET}, report_only=True))
+    assert found == {"KEY": "has the same value as SALT; one leak would open both"}
+
+
+@given(st.binary(min_size=32, max_size=32).filter(lambda value: len(set(value)) > 8))
+@example(b"<" + bytes(range(100, 130)) + b">")
+def test_random_bytes_are_no_placeholder(value: bytes) -> None:
+    assume(value not in {bytes((value[0] + step * place) % 256 for place in range(32)) for step in (1, -1)})
+    assume(not all(32 <= byte < 127 for byte in value))
+    assert weakness(value) == ""
 
 
 @pytest.mark.parametrize(
