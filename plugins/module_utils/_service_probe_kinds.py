@@ -106,6 +106,14 @@ def ask_postgres(target: Target) -> Reply:
 
 def ask_redis(target: Target) -> Reply:
     """PING, and the version where the role may ask for it."""
+    with redis_client(target, command="PING") as client:
+        client.ping()
+        return Reply(version=_redis_version(client))
+
+
+@contextlib.contextmanager
+def redis_client(target: Target, *, command: str) -> t.Iterator[redis.Redis]:
+    """A client that tries once; what goes wrong inside becomes a LastroError which says that *command* was not answered."""
     if not HAS_REDIS:
         raise LastroError(
             "This Python has no redis",
@@ -127,10 +135,9 @@ def ask_redis(target: Target) -> Reply:
     except ValueError:
         raise LastroError(f"its URL is not a Redis URL (scheme {urlsplit(url).scheme or 'none'})", remedy=_remedy(target)) from None
     try:
-        client.ping()
-        return Reply(version=_redis_version(client))
+        yield client
     except (redis.exceptions.RedisError, OSError) as error:
-        raise LastroError(f"Redis at {target.address} does not answer PING: {_redis_reason(error, target)}", remedy=_remedy(target)) from None
+        raise LastroError(f"Redis at {target.address} does not answer {command}: {_redis_reason(error, target)}", remedy=_remedy(target)) from None
     finally:
         client.close()
 
@@ -245,4 +252,4 @@ ASK: dict[str, t.Callable[[Target], Reply]] = {
     "tls": ask_tls,
 }
 
-__all__ = ("ASK", "KINDS", "Reply", "Target", "ask_http", "ask_postgres", "ask_redis", "ask_tcp", "ask_tls", "resolve")
+__all__ = ("ASK", "KINDS", "Reply", "Target", "ask_http", "ask_postgres", "ask_redis", "ask_tcp", "ask_tls", "redis_client", "resolve")

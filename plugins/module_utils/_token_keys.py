@@ -54,7 +54,7 @@ def keys_from_params(params: t.Mapping[str, t.Any]) -> tuple[bytes, ...]:
     if not path:
         return ()
     variable = params["key_variable"]
-    texts = _variable(path, variable).split(",")
+    texts = read_variable(path, variable, option="key_variable", hint=_GENERATE).split(",")
     return tuple(parse_key(text, name=_numbered(variable, number, len(texts))) for number, text in enumerate(texts, 1))
 
 
@@ -62,10 +62,11 @@ def _numbered(name: str, number: int, count: int) -> str:
     return name if count == 1 else f"{name}, key {number} of {count},"
 
 
-def _variable(path: str, variable: str) -> str:
+def read_variable(path: str, variable: str, *, option: str, hint: Text) -> str:
+    """The value of a variable in the environment file at *path*; *option* names it. Raises LastroError, with *hint* in its remedy, where there is none."""
     remedy = Text(
-        en=f"Set {variable} in deploy_env, or name the right variable in key_variable. {_GENERATE.en}",
-        pt_BR=f"Defina {variable} em deploy_env, ou indique a variável certa em key_variable. {_GENERATE.pt_BR}",
+        en=f"Set {variable} in deploy_env, or name the right variable in {option}. {hint.en}",
+        pt_BR=f"Defina {variable} em deploy_env, ou indique a variável certa em {option}. {hint.pt_BR}",
     )
     try:
         value = _environment_file.read(path).get(variable, "")
@@ -76,4 +77,4 @@ def _variable(path: str, variable: str) -> str:
     return value
 
 
-__all__ = ("KEY_BYTES", "keys_from_params", "parse_key")
+__all__ = ("KEY_BYTES", "keys_from_params", "parse_key", "read_variable")

@@ -76,4 +76,4 @@ def text_weakness(text: str) -> str:
     return next(filter(None, found), "")
 
 
-__all__ = ("PLACEHOLDER", "forms", "text_weakness", "weakness")
+__all__ = ("LEAST_DECODED", "PLACEHOLDER", "forms", "text_weakness", "weakness")
