@@ -10,6 +10,7 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.lastro.deploy.plugins.module_utils import _batches, _environment_file, _log_errors
+from ansible_collections.lastro.deploy.plugins.module_utils._texts_format import say
 
 TOKEN_FIGURES = ("total", "encrypted", "already", "verified", "clear_left", "null_rows", "conflicts", "seconds", "guard_trigger")
 
@@ -81,11 +82,41 @@ def pick(result: t.Mapping[str, t.Any], *names: str) -> dict[str, t.Any]:
     return {name: result[name] for name in names if name in result}
 
 
-def token_evidence(tables: t.Sequence[t.Mapping[str, t.Any]]) -> dict[str, t.Any]:
-    """The figures of each table that the phases protect and protect_finish prove."""
-    if not tables:
+def token_evidence(tables: t.Sequence[t.Mapping[str, t.Any]], api_keys: t.Sequence[t.Mapping[str, t.Any]] = ()) -> dict[str, t.Any]:
+    """The figures of each table that the phases protect and protect_finish prove, and the API keys that phase protect looked after."""
+    if not tables and not api_keys:
         return {"skipped_because": "no tokens in the profile", "tables": []}
-    return {"tables": [pick(table, "table", *TOKEN_FIGURES) for table in tables]}
+    found = {"tables": [pick(table, "table", *TOKEN_FIGURES) for table in tables]}
+    return {**found, "api_keys": list(api_keys)} if api_keys else found
+
+
+def api_key_options(key: t.Mapping[str, t.Any], newest: t.Sequence[t.Mapping[str, t.Any]] | None = None, grace: str = "") -> dict[str, t.Any]:
+    """What M(lastro.deploy.api_key) takes for an item of C(deploy_api_keys).
+
+    Where somebody asks for a rotation now, *newest* are its generations; then the next one is due whatever the item says, and ends
+    the older ones after *grace*, if that is given.
+    """
+    options = {name: value for name, value in key.items() if name != "rotate"}
+    if newest is not None:
+        options.pop("rotate_if_older_than", None)
+        options["generation"] = max((row["generation"] for row in newest), default=0) + 1
+        options |= {"grace": grace} if grace else {}
+    rotates = {"generation", "rotate_if_older_than"} & set(options)
+    return {**options, "state": "rotated" if rotates else "present"}
+
+
+def api_key_lines(keys: t.Sequence[t.Mapping[str, t.Any]], language: str, check: bool = False) -> str:
+    """A line for each key that M(lastro.deploy.api_key) looked after."""
+    made = say(language, "would be made" if check else "new", "seria criada" if check else "nova")
+    same = say(language, "as before", "como antes")
+    delivered = say(language, "delivered after an interrupted run", "entregue após uma execução interrompida")
+    lines = []
+    for key in keys:
+        what = made if key["created"] else delivered if key["delivered"] else same
+        revoked = f"; {say(language, 'revoked', 'revogadas')}: {', '.join(map(str, key['revoked']))}" if key["revoked"] else ""
+        untold = "".join(f"; {problem}" for problem in key["notify_problems"])
+        lines.append(f"{key['name']}: {say(language, 'generation', 'geração')} {key['generation']}, {what}{revoked}{untold}")
+    return "\n".join(lines)
 
 
 def before_switch(pending: t.Sequence[t.Mapping[str, t.Any]], when: str) -> list[t.Mapping[str, t.Any]]:
@@ -152,6 +183,8 @@ class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
         """Names and functions."""
         functions: tuple[t.Callable[..., t.Any], ...] = (
+            api_key_lines,
+            api_key_options,
             batch_sizes,
             before_batch,
             before_switch,

@@ -75,7 +75,7 @@ def api_key_argument_spec() -> ArgumentSpec:
             "salt_id": {"type": "str", "default": "1"},
             "style": {"type": "str", "default": "plain", "choices": ["plain", "prefixed"]},
             "prefix": {"type": "str", "default": ""},
-            "values": {"type": "dict", "default": {}},
+            "column_values": {"type": "dict", "default": {}},
             "return_secret": {"type": "bool", "default": False},
             "notify": {"type": "dict", "options": notified, "required_together": [("redis_url", "channel")]},
         },
@@ -99,7 +99,7 @@ class Options:
     style: Style
     prefix: str
     sink: Sink | None
-    values: Params
+    column_values: Params
     return_secret: bool
     channels: Channels
     check_mode: bool
@@ -122,7 +122,7 @@ class Options:
             style=params["style"],
             prefix=params["prefix"],
             sink=None if state == "revoked" else sink_from_params(params.get("sink")),
-            values=params["values"],
+            column_values=params["column_values"],
             return_secret=params["return_secret"],
             channels=channels_from_params(params.get("notify")),
             check_mode=check_mode,
@@ -158,7 +158,7 @@ def converge(settings: ConnectionSettings, params: Params, options: Options, *, 
     with _connected(settings, params, read_only=options.check_mode) as connection, connection.cursor() as cursor:
         if not options.check_mode:
             _lock(connection, cursor, params)
-        written = None if options.wish.state == "revoked" else options.values
+        written = None if options.wish.state == "revoked" else options.column_values
         return _Run(connection, cursor, Statements(read_table(cursor, params, written=written)), options, censor=censor, random=random).go()
 
 
@@ -194,7 +194,7 @@ class _Run:
             "delivered": bool(options.sink) and (plan.create is not None or plan.deliver),
             "revoked": sorted(plan.revoke),
             "constraint_added": plan.constrain,
-            "keys": [row.as_result() for row in rows],
+            "generations": [row.as_result() for row in rows],
             "notified": told,
             "notify_problems": problems,
             "diff": {"before": _picture(seen, Plan()), "after": _picture(seen, plan)},
@@ -251,7 +251,7 @@ class _Run:
         if plan.create is not None:
             self._statements.retire(cursor, name, self._options.wish.grace)
             key_hash = hash_of(self._options.salt or b"", key)
-            self._statements.insert(cursor, name, plan.create, key_hash=key_hash, salt_id=self._options.wish.salt_id, values=self._options.values)
+            self._statements.insert(cursor, name, plan.create, key_hash=key_hash, salt_id=self._options.wish.salt_id, values=self._options.column_values)
 
     def _new_key(self) -> str:
         key = make(self._options.style, self._options.prefix, self._random)
@@ -319,7 +319,7 @@ def look(settings: ConnectionSettings, params: Params, *, censor: Censor) -> dic
     file, pending = held(sink, salt, rows, censor)
     return {
         **found,
-        "keys": [row.as_result() for row in rows],
+        "generations": [row.as_result() for row in rows],
         "salt_ids": sorted({row.salt_id for row in rows if row.valid}),
         "sink": _sink_result(file, pending, rows[-1].generation if rows else None) if file else {},
     }

@@ -130,7 +130,7 @@ def _check_needed(table: str, needed: t.Collection[str]) -> None:
     if needed:
         raise LastroError(
             f"{table} demands a value in {', '.join(sorted(needed))}, and none is given.",
-            remedy=Text(en="Give it in values.", pt_BR="Informe-o em values."),
+            remedy=Text(en="Give it in column_values.", pt_BR="Informe-o em column_values."),
         )
 
 

@@ -12,12 +12,13 @@ import dataclasses
 import difflib
 import typing as t
 
+from ._api_key import api_key_argument_spec
 from ._batches import EXAMPLE, size_problem
 from ._decide import SCOPES
 from ._environment_file import NAME
 from ._errors import LastroError
 from ._evidence import key_problem
-from ._gates import parse_gates, parse_positive, parse_times
+from ._gates import parse_duration, parse_gates, parse_positive, parse_times
 from ._systemd_unit import LIMITS
 
 PLACEHOLDER = "FILL_IN"
@@ -33,6 +34,7 @@ LIMITED = "deploy_limited"
 GATE = '{metric: error_rate, op: "<=", value: 1%}'
 BACKUP_PROVIDERS = ("pg_dump", "pgbackrest")
 MAINTENANCE = ("auto", "always", "never")
+ROTATE = ("by_hand", "deploy")
 
 RUN_TIME_INPUTS = frozenset({"deploy_reason", "deploy_force_unlock", "deploy_rollback_scope", "deploy_accept_loss", "deploy_accept_limit", "deploy_actor"})
 HOST_OPTIONS = frozenset({"deploy_address"})
@@ -67,7 +69,7 @@ def findings(profile: Profile, groups: Groups, known: t.Collection[str], unreada
     found += _groups(profile, groups)
     found += _limit(profile, groups)
     blamed = {finding.option.partition(".")[0] for finding in found}
-    for check in (_required, _choices, _source, _processes, _environment, _database, _backup, _lists, _batches, _seconds, _watch, _evidence_between):
+    for check in (_required, _choices, _source, _processes, _environment, _database, _backup, _lists, _api_keys, _batches, _seconds, _watch, _evidence_between):
         found += [finding for finding in check(profile) if finding.option.partition(".")[0] not in blamed]
     return found
 
@@ -275,10 +277,32 @@ def _dump(backup: t.Mapping[str, t.Any]) -> t.Iterable[Finding]:
 
 
 def _lists(profile: Profile) -> t.Iterable[Finding]:
-    for name in ("deploy_tokens", "deploy_indexes", "deploy_smoke", "deploy_signoffs"):
+    for name in ("deploy_tokens", "deploy_api_keys", "deploy_indexes", "deploy_smoke", "deploy_signoffs"):
         value = profile.get(name)
         if value is not None and not isinstance(value, list):
             yield Finding(name, f"is a {type(value).__name__}.", "Give it a list.")
+
+
+def _api_keys(profile: Profile) -> t.Iterable[Finding]:
+    """What the module api_key would refuse in the middle of a run."""
+    keys = profile.get("deploy_api_keys")
+    for index, key in enumerate(keys if isinstance(keys, list) else ()):
+        option = f"deploy_api_keys[{index}]"
+        if not isinstance(key, t.Mapping) or not key.get("name") or not key.get("sink"):
+            yield Finding(option, "has no name or no sink.", "Give it the form {name: auditor, rotate_if_older_than: 90d, sink: {file: /path/to/key}}.")
+            continue
+        if key.get("rotate", ROTATE[0]) not in ROTATE:
+            yield Finding(f"{option}.rotate", f"is {key['rotate']!r}.", f"Choose one of {', '.join(ROTATE)}.")
+        own = {"state", "environment_file", "database_url", "login_db"} & set(key)
+        if own:
+            yield Finding(option, f"has {', '.join(sorted(own))}.", "Leave it out: the playbooks set it.")
+            continue
+        try:
+            api_key_argument_spec().checked(option, {"environment_file": "/", **{name: value for name, value in key.items() if name != "rotate"}})
+            for name in ("grace", "rotate_if_older_than"):
+                parse_duration(key.get(name, 0), f"{option}.{name}")
+        except LastroError as error:
+            yield Finding(option, error.message.removeprefix(f"{option}: "), error.remedy.en)
 
 
 def _watch(profile: Profile) -> t.Iterable[Finding]:

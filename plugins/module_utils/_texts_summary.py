@@ -200,14 +200,24 @@ def _migrate(evidence: Evidence, language: str) -> str:
 
 def _protect(evidence: Evidence, language: str) -> str:
     tables = [table for table in evidence.get("tables") or () if isinstance(table, t.Mapping)]
+    keys = _api_keys(evidence, language)
+    if keys and not tables:
+        return keys
     total, encrypted, verified, clear = (sum(_amount(table.get(key)) for table in tables) for key in ("total", "encrypted", "verified", "clear_left"))
     left = say(language, f"{format_number(clear)} clear", f"{format_number(clear, language)} em claro")
     if encrypted == verified == total:
         tokens = counted(total, language, ("token", "tokens"), ("token", "tokens"))
-        return _joined(f"{tokens} {say(language, 'encrypted and verified', 'cifrados e verificados')}", left)
+        return _joined(f"{tokens} {say(language, 'encrypted and verified', 'cifrados e verificados')}", left, keys)
     new = f"{format_number(encrypted, language)} {say(language, 'newly encrypted', 'cifrados agora')}"
     proved = f"{format_number(verified, language)} {say(language, 'of', 'de')} {format_number(total, language)} {say(language, 'verified', 'verificados')}"
-    return _joined(new, proved, left)
+    return _joined(new, proved, left, keys)
+
+
+def _api_keys(evidence: Evidence, language: str) -> str:
+    keys = [key for key in evidence.get("api_keys") or () if isinstance(key, t.Mapping)]
+    made = sum(bool(key.get("created")) for key in keys)
+    total = counted(len(keys), language, ("API key", "API keys"), ("chave de API", "chaves de API"))
+    return f"{total}, {format_number(made, language)} {say(language, 'new', 'nova' if made == 1 else 'novas')}" if keys else ""
 
 
 def _validate(evidence: Evidence, language: str) -> str:

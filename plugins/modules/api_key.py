@@ -59,7 +59,7 @@ options:
     description: What a key of style V(prefixed) begins with, as V(equivalence_prod).
     type: str
     default: ''
-  values:
+  column_values:
     description: Values of other columns in a new row, for example C(tenant_id) or C(role). They stand in a statement, so no secrets.
     type: dict
     default: {}
@@ -101,7 +101,7 @@ EXAMPLES = r"""
   lastro.deploy.api_key:
     environment_file: /opt/equivalence/env/r2.env
     name: auditor
-    values: {role: auditor}
+    column_values: {role: auditor}
     sink: {file: /etc/equivalence/keys/auditor, owner: equivalence}
 
 - name: Rotate it every 90 days; the old one stays valid for a week
@@ -111,7 +111,7 @@ EXAMPLES = r"""
     state: rotated
     rotate_if_older_than: 90d
     grace: 7d
-    values: {role: auditor}
+    column_values: {role: auditor}
     sink: {file: /etc/equivalence/keys/auditor, owner: equivalence}
     notify: {redis_url: "{{ redis_url }}", channel: api-keys}
 
@@ -122,7 +122,7 @@ EXAMPLES = r"""
     state: rotated
     generation: 3
     grace: 0s
-    values: {role: auditor}
+    column_values: {role: auditor}
     sink: {file: /etc/equivalence/keys/auditor, owner: equivalence}
 
 - name: The consumer is gone
@@ -164,7 +164,7 @@ constraint_added:
   returned: success
   type: bool
   sample: false
-keys:
+generations:
   description: Every generation of the name, oldest first, as it is now.
   returned: success
   type: list

@@ -41,7 +41,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-keys:
+generations:
   description: The keys by name, each name's oldest generation first.
   returned: success
   type: list

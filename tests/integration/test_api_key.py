@@ -99,7 +99,7 @@ def test_a_key_is_made_once_and_rotates_with_both_valid(keys: Keys, call: CallMo
     assert new != old
     assert keys.accepts(new) and keys.accepts(old)
     assert keys.sql("SELECT revoke_after - created_at < interval '61 min' FROM api_keys WHERE generation = 1") == [(True,)]
-    assert [one["valid"] for one in second["keys"]] == [True, True]
+    assert [one["valid"] for one in second["generations"]] == [True, True]
 
     again = call(state="rotated", generation=2)
     assert (again["changed"], again["diff"]["before"]) == (False, again["diff"]["after"])
@@ -164,7 +164,7 @@ def test_revoked(keys: Keys, call: CallModule) -> None:
 
 
 def test_prefixed_keys_are_told_from_chance(keys: Keys, call: CallModule) -> None:
-    call(style="prefixed", prefix="equivalence_prod", values={"role": "admin"})
+    call(style="prefixed", prefix="equivalence_prod", column_values={"role": "admin"})
     key = keys.file.read_text()
     body, _, end = key.rpartition("_")
     assert re.fullmatch(r"equivalence_prod_[0-9A-Za-z]{43}_[0-9A-Za-z]{6}", key)
@@ -182,7 +182,7 @@ def test_tables_of_other_shapes(keys: Keys, call: CallModule, form: str, read: c
     )
     names = ("name", "generation", "key_hash", "salt_id", "created_at", "revoke_after", "revoked_at")
     columns = dict(zip(names, ("owner", "gen", "digest", "pepper", "made", "ends", "dead"), strict=True))
-    options = {"schema": "access", "table": "Keys", "columns": columns, "hash_format": form, "salt_id": "7", "values": {"scopes": {"read": True}}}
+    options = {"schema": "access", "table": "Keys", "columns": columns, "hash_format": form, "salt_id": "7", "column_values": {"scopes": {"read": True}}}
     # A server in another zone must not shift what the application reads as UTC.
     keys.sql(f"ALTER DATABASE \"{keys.url.rpartition('/')[2]}\" SET timezone = 'America/Sao_Paulo'")
     assert call(**options)["constraint_added"] is False
@@ -193,8 +193,8 @@ def test_tables_of_other_shapes(keys: Keys, call: CallModule, form: str, read: c
     )
     assert (read(digest), close, scopes) == (hashed(keys.file.read_text()), True, {"read": True})
     assert not call(**options, state="rotated", rotate_if_older_than="1m")["changed"]
-    found = call(api_key_info, **{name: value for name, value in options.items() if name not in ("salt_id", "values")})
-    assert (found["sink"]["state"], found["salt_ids"], [one["valid"] for one in found["keys"]]) == ("current", ["7"], [True, True])
+    found = call(api_key_info, **{name: value for name, value in options.items() if name not in ("salt_id", "column_values")})
+    assert (found["sink"]["state"], found["salt_ids"], [one["valid"] for one in found["generations"]]) == ("current", ["7"], [True, True])
 
 
 def test_duplicates_are_named_before_anything_changes(keys: Keys, call: CallModule) -> None:
@@ -266,7 +266,7 @@ def test_info_compares_the_file_with_the_table(keys: Keys, call: CallModule) -> 
         ({"columns": {"salt_id": "pepper"}}, "public.api_keys has no column pepper"),
         ({"columns": {"salt_id": "name"}}, "columns names one column for two purposes"),
         ({"hash_format": "hex"}, "hash_format is hex, but the column of the hash is bytea"),
-        ({"values": {"colour": "red"}}, "public.api_keys has no column colour"),
+        ({"column_values": {"colour": "red"}}, "public.api_keys has no column colour"),
         ({"sink": {"file": "/nowhere/at/all/key"}}, "is in /nowhere/at/all, which is no directory"),
         ({"sink": {"file": "key", "owner": "nobody-of-that-name"}}, "sink.owner is nobody-of-that-name, which this host does not know"),
         ({"notify": {"webhook": "ftp://example.org/hook"}}, "notify.webhook starts with ftp"),
@@ -282,10 +282,10 @@ def test_what_is_refused_before_anything_changes(keys: Keys, call: CallModule, o
 def test_what_the_table_demands(keys: Keys, call: CallModule) -> None:
     keys.sql("ALTER TABLE api_keys ADD COLUMN tenant integer NOT NULL")
     assert "demands a value in tenant" in call()["problem"]
-    assert call(values={"tenant": 4})["changed"]
+    assert call(column_values={"tenant": 4})["changed"]
     keys.sql("ALTER TABLE api_keys ADD CHECK (generation < 2)")
     before, held = keys.rows(), keys.file.read_text()
-    refused = call(state="rotated", generation=2, values={"tenant": 4})
+    refused = call(state="rotated", generation=2, column_values={"tenant": 4})
     assert "violates check constraint" in refused["problem"]
     assert hashed(held).hex() not in dumped(refused)
     assert (keys.rows(), keys.file.read_text(), keys.beside()) == (before, held, [])

@@ -19,6 +19,8 @@ HOSTS: dict[str, dict[str, t.Any]] = {
 
 def test_all_are_filters() -> None:
     assert set(profile.FilterModule().filters()) == {
+        "api_key_lines",
+        "api_key_options",
         "batch_sizes",
         "before_batch",
         "before_switch",
