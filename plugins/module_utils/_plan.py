@@ -19,6 +19,7 @@ from ._environment_file import NAME
 from ._errors import LastroError
 from ._evidence import key_problem
 from ._gates import parse_duration, parse_gates, parse_positive, parse_times
+from ._postgres import connection_argument_spec
 from ._systemd_unit import LIMITS
 
 PLACEHOLDER = "FILL_IN"
@@ -285,7 +286,8 @@ def _lists(profile: Profile) -> t.Iterable[Finding]:
 
 def _api_keys(profile: Profile) -> t.Iterable[Finding]:
     """What the module api_key would refuse in the middle of a run."""
-    keys = profile.get("deploy_api_keys")
+    keys, spec = profile.get("deploy_api_keys"), api_key_argument_spec()
+    known = {"rotate", *spec.options} - {"state", "return_secret", *connection_argument_spec().options}
     for index, key in enumerate(keys if isinstance(keys, list) else ()):
         option = f"deploy_api_keys[{index}]"
         if not isinstance(key, t.Mapping) or not key.get("name") or not key.get("sink"):
@@ -293,12 +295,12 @@ def _api_keys(profile: Profile) -> t.Iterable[Finding]:
             continue
         if key.get("rotate", ROTATE[0]) not in ROTATE:
             yield Finding(f"{option}.rotate", f"is {key['rotate']!r}.", f"Choose one of {', '.join(ROTATE)}.")
-        own = {"state", "environment_file", "database_url", "login_db"} & set(key)
-        if own:
-            yield Finding(option, f"has {', '.join(sorted(own))}.", "Leave it out: the playbooks set it.")
+        unknown = sorted(set(key) - known)
+        if unknown:
+            yield Finding(f"{option}.{unknown[0]}", "is not an option.", "See docs/profile.md for the options.")
             continue
         try:
-            api_key_argument_spec().checked(option, {"environment_file": "/", **{name: value for name, value in key.items() if name != "rotate"}})
+            spec.checked(option, {"environment_file": "/", **{name: value for name, value in key.items() if name != "rotate"}})
             for name in ("grace", "rotate_if_older_than"):
                 parse_duration(key.get(name, 0), f"{option}.{name}")
         except LastroError as error:

@@ -20,6 +20,7 @@ import pytest
 from ansible_collections.lastro.deploy.plugins.module_utils import _lock
 from demo.world import ROOT, USERS, World
 
+from .key_table import SALT, TABLE, hashed
 from .world_support import Live
 
 OTHER_RUN = "20261121T221004-7c1f"
@@ -322,6 +323,29 @@ def test_migrate(deployed: Operator) -> None:
 
     assert "nothing pending: 9001" in deployed("playbooks/migrate.yml")
     assert set(deployed.backups()) == backups | {name}
+
+
+def test_rotate_api_keys(deployed: Operator, tmp_path: Path) -> None:
+    files = {name: tmp_path / f"{name}.key" for name in ("auditor", "client")}
+    profile = [{"name": name, "salt": SALT, "rotate_if_older_than": "90d", "sink": {"file": str(file)}} for name, file in files.items()]
+    stored = "SELECT encode(key_hash, 'hex') FROM api_keys WHERE revoked_at IS NULL AND (revoke_after IS NULL OR now() < revoke_after) ORDER BY name"
+    playbook, secrets = "playbooks/rotate_api_keys.yml", {SALT}
+    deployed.rows(TABLE)
+    try:
+        told = deployed(playbook, deploy_api_keys=profile)
+        assert "auditor: generation 1, new\nclient: generation 1, new" in told
+        secrets |= {file.read_text() for file in files.values()}
+        told += deployed(playbook, language="pt_BR", deploy_api_keys=profile, rotate_now="auditor", rotate_grace="0s")
+        assert "auditor: geração 2, nova; revogadas: 1" in told
+        assert "client: geração" not in told
+        secrets |= {file.read_text() for file in files.values()}
+        assert deployed.rows(stored) == [(hashed(file.read_text()).hex(),) for file in files.values()]
+        assert "has no such key. nobody" in deployed(playbook, "--check", fails=True, deploy_api_keys=profile, rotate_now=["nobody"])
+        assert len(secrets) == 4
+        assert [secret for secret in secrets if secret in told] == []
+        assert deployed.lock_is_free()
+    finally:
+        deployed.rows("DROP TABLE api_keys")
 
 
 def test_validate_indexes(deployed: Operator) -> None:
