@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import collections.abc
+import contextlib
 import dataclasses
 import hashlib
 import hmac
@@ -20,6 +21,7 @@ import psycopg2
 from ansible_collections.lastro.deploy.plugins.module_utils import _api_key, _api_key_sink
 from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
 from ansible_collections.lastro.deploy.plugins.module_utils._postgres import parse_url, settings_from_params
+from demo.postgres import Postgres
 
 SALT = secrets.token_hex(32)
 TABLE = """
@@ -103,6 +105,26 @@ class Keys:
             status = 1
         finally:
             os._exit(status)
+
+
+@contextlib.contextmanager
+def fresh_database(postgres: Postgres) -> collections.abc.Iterator[str]:
+    """URL of a database for the tests of a file; dropped afterwards."""
+    name = f"keys_{secrets.token_hex(6)}"
+    connection = psycopg2.connect(postgres.url())
+    connection.autocommit = True
+    with contextlib.closing(connection), connection.cursor() as cursor:
+        cursor.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
+        yield postgres.url(name)
+        cursor.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def empty_table(url: str, directory: Path) -> Keys:
+    """A new table in the database at *url*, and an empty directory for the file."""
+    (directory / "sink").mkdir()
+    found = Keys(url, directory / "sink" / "auditor.key")
+    found.sql(f"DROP TABLE IF EXISTS api_keys; DROP SCHEMA IF EXISTS access CASCADE; {TABLE}")
+    return found
 
 
 def status_of(pid: int) -> int:

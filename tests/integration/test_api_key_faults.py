@@ -14,18 +14,22 @@ from pathlib import Path
 import psycopg2
 import pytest
 from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
+from demo.postgres import Postgres
 
-from .key_table import MOMENTS, TABLE, Keys, Kill, status_of
+from .key_table import MOMENTS, Keys, Kill, empty_table, fresh_database, status_of
 
 Rounds = collections.abc.Callable[[int, int], int]
 
 
+@pytest.fixture(scope="module")
+def url(postgres: Postgres) -> collections.abc.Iterator[str]:
+    with fresh_database(postgres) as found:
+        yield found
+
+
 @pytest.fixture
-def keys(database: str, tmp_path: Path) -> Keys:
-    (tmp_path / "sink").mkdir()
-    found = Keys(database, tmp_path / "sink" / "auditor.key")
-    found.sql(TABLE)
-    return found
+def keys(url: str, tmp_path: Path) -> Keys:
+    return empty_table(url, tmp_path)
 
 
 def test_two_rotations_at_the_same_moment_make_one_generation(keys: Keys, rounds: Rounds) -> None:
@@ -162,9 +166,8 @@ def disk(tmp_path: Path) -> collections.abc.Iterator[Disk]:
     found.unmount()
 
 
-def test_a_full_disk_leaves_the_table_as_it_was(database: str, disk: Disk) -> None:
-    keys = Keys(database, disk.directory / "auditor.key")
-    keys.sql(TABLE)
+def test_a_full_disk_leaves_the_table_as_it_was(keys: Keys, disk: Disk) -> None:
+    keys = Keys(keys.url, disk.directory / "auditor.key")
     keys.converge()
     old, before = keys.file.read_text(), keys.rows()
     disk.fill()

@@ -18,7 +18,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 from ansible_collections.lastro.deploy.plugins.module_utils import _lock
-from demo.world import ROOT, USERS, World
+from demo.world import ROLE, ROOT, USERS, World
 
 from .key_table import SALT, TABLE, hashed
 from .world_support import Live
@@ -330,7 +330,7 @@ def test_rotate_api_keys(deployed: Operator, tmp_path: Path) -> None:
     profile = [{"name": name, "salt": SALT, "rotate_if_older_than": "90d", "sink": {"file": str(file)}} for name, file in files.items()]
     stored = "SELECT encode(key_hash, 'hex') FROM api_keys WHERE revoked_at IS NULL AND (revoke_after IS NULL OR now() < revoke_after) ORDER BY name"
     playbook, secrets = "playbooks/rotate_api_keys.yml", {SALT}
-    deployed.rows(TABLE)
+    deployed.rows(f"{TABLE}; ALTER TABLE api_keys OWNER TO {ROLE}")
     try:
         told = deployed(playbook, deploy_api_keys=profile)
         assert "auditor: generation 1, new\nclient: generation 1, new" in told

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.lastro.deploy.plugins.filter import profile
 from ansible_collections.lastro.deploy.plugins.module_utils._api_key_make import base62, hash_of, make, parse_salt, prefix_problem
-from ansible_collections.lastro.deploy.plugins.module_utils._api_key_plan import Held, Plan, Seen, Wish, decide
+from ansible_collections.lastro.deploy.plugins.module_utils._api_key_plan import Held, Plan, Seen, State, Wish, decide
 from ansible_collections.lastro.deploy.plugins.module_utils._api_key_table import Row
 from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
 from ansible_collections.lastro.deploy.plugins.module_utils._plan import findings
@@ -96,22 +96,10 @@ def test_a_plan_that_is_carried_out_leaves_nothing_to_do(rows: tuple[Row, ...], 
         return Held(there=what != "absent", generation=rows[-1].generation if rows and what == "current" else None)
 
     following = rows[-1].generation + 1 if rows else 1
-    wish = Wish(
-        "auditor",
-        *data.draw(
-            st.sampled_from(
-                [
-                    ("present", None, None),
-                    ("rotated", following, None),
-                    ("rotated", max(following - 1, 1), None),
-                    ("rotated", None, 500.0),
-                    ("revoked", None, None),
-                ]
-            )
-        ),
-        salt_id="1",
-        grace=data.draw(st.sampled_from([0.0, 60.0])),
-    )
+    asked: list[tuple[State, int | None, float | None]] = [("present", None, None), ("rotated", None, 500.0), ("revoked", None, None)]
+    asked += [("rotated", following, None), ("rotated", max(following - 1, 1), None)]
+    state, generation, older_than = data.draw(st.sampled_from(asked))
+    wish = Wish("auditor", state, generation, older_than, salt_id="1", grace=data.draw(st.sampled_from([0.0, 60.0])))
     seen = Seen(rows, unique, held(file), held(pending))
     try:
         plan = decide(wish, seen)
