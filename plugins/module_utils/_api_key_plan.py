@@ -77,6 +77,8 @@ def decide(wish: Wish, seen: Seen) -> Plan:
     at_once = create is not None and not wish.grace
     revoke = tuple(row.generation for row in seen.rows if row.revoked_at is None and (row.over or at_once))
     plan = Plan(create=create, revoke=revoke, constrain=not seen.unique)
+    if create is not None and wish.generation is None and _is_foreign(wish, seen):
+        raise _foreign(wish, create)
     if create is not None or seen.file is None or seen.current is None:
         return plan
     current = seen.current
@@ -113,6 +115,21 @@ def _asked(generation: int, current: Row | None, following: int) -> int | None:
             remedy=Text(en=f"Ask for generation {following}.", pt_BR=f"Peça a geração {following}."),
         )
     return following
+
+
+def _is_foreign(wish: Wish, seen: Seen) -> bool:
+    """Whether the file holds a key that is none of this name, as far as the salt at hand can tell."""
+    return bool(seen.file and seen.file.there and seen.file.generation is None and all(row.salt_id == wish.salt_id for row in seen.rows))
+
+
+def _foreign(wish: Wish, following: int) -> LastroError:
+    return LastroError(
+        f"The sink holds a key that is none of {wish.name}; it is not overwritten.",
+        remedy=Text(
+            en=f"Name another file, or remove this one; or, if it is to be replaced, ask for state rotated with generation {following}.",
+            pt_BR=f"Indique outro arquivo ou remova este; ou, se ele deve ser substituído, peça state rotated com generation {following}.",
+        ),
+    )
 
 
 def _to_revoke(wish: Wish, seen: Seen) -> tuple[int, ...]:

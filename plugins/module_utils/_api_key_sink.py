@@ -14,6 +14,7 @@ import glob
 import grp
 import os
 import pwd
+import re
 import typing as t
 from pathlib import Path
 
@@ -21,8 +22,8 @@ from ._errors import LastroError, Text
 from ._files import fsync_directory, remove, write_atomic, writing
 
 MODES = ("0600", "0400", "0640", "0440")
-MOST = 4096
-"""No key is longer; a file that is holds something else."""
+KEY = re.compile(r"[A-Za-z0-9._~+/=-]{0,256}\Z")
+"""What may stand in the file: a key, of whoever made it. Anything else was never meant to be replaced by one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +66,10 @@ class Sink:
                     pt_BR="Indique um arquivo em um diretório que exista neste host e no qual o usuário do módulo possa escrever.",
                 ),
             )
-        if self.path.is_symlink() or (self.path.exists() and not self.path.is_file()):
+        ordinary = not self.path.is_symlink() and (self.path.is_file() or not self.path.exists())
+        if not ordinary or not KEY.match(self.read() or ""):
             raise LastroError(
-                f"sink.file {self.path} is no ordinary file.",
+                f"sink.file {self.path} {'holds something that is no key' if ordinary else 'is no ordinary file'}.",
                 remedy=Text(en="Remove it, or name another file.", pt_BR="Remova-o ou indique outro arquivo."),
             )
 
@@ -139,7 +141,7 @@ def _lack(directory: Path) -> str:
 def _read(path: Path) -> str | None:
     try:
         with path.open("rb") as stream:
-            return stream.read(MOST).decode("utf-8", errors="replace").strip()
+            return stream.read(1024).decode("utf-8", errors="replace").strip()
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -287,6 +287,7 @@ def _lists(profile: Profile) -> t.Iterable[Finding]:
 def _api_keys(profile: Profile) -> t.Iterable[Finding]:
     """What the module api_key would refuse in the middle of a run."""
     keys, spec = profile.get("deploy_api_keys"), api_key_argument_spec()
+    sinks: dict[object, str] = {}
     known = {"rotate", *spec.options} - {"state", "return_secret", *connection_argument_spec().options}
     for index, key in enumerate(keys if isinstance(keys, list) else ()):
         option = f"deploy_api_keys[{index}]"
@@ -295,6 +296,9 @@ def _api_keys(profile: Profile) -> t.Iterable[Finding]:
             continue
         if key.get("rotate", ROTATE[0]) not in ROTATE:
             yield Finding(f"{option}.rotate", f"is {key['rotate']!r}.", f"Choose one of {', '.join(ROTATE)}.")
+        other = sinks.setdefault(key["sink"].get("file") if isinstance(key["sink"], t.Mapping) else option, option)
+        if other != option:
+            yield Finding(f"{option}.sink", f"is the file of {other}.", "Give each key a file of its own.")
         unknown = sorted(set(key) - known)
         if unknown:
             yield Finding(f"{option}.{unknown[0]}", "is not an option.", "See docs/profile.md for the options.")

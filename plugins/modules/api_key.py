@@ -24,6 +24,7 @@ options:
   state:
     description:
       - V(present) makes a key where no valid one is there, and checks that O(sink) holds the newest one.
+      - A file that holds another key is replaced only where O(generation) asks for the next one.
       - V(rotated) makes a new generation where O(generation) or O(rotate_if_older_than) asks for one.
       - V(revoked) ends O(generation) at once, or all generations. The file stays; its key is of no use any more.
       - V(present) and V(rotated) also mark generations whose grace has passed as revoked.

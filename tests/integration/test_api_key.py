@@ -234,8 +234,14 @@ def test_info_compares_the_file_with_the_table(keys: Keys, call: CallModule) -> 
     keys.file.write_text(old)
     assert state() == ("older", 1)
     assert "is not the key in the sink, which is that of generation 1" in call()["problem"]
-    keys.file.write_text("pasted by hand")
+    keys.file.write_text("pasted-by-hand")
     assert state() == ("unknown", 0)
+    keys.sql("UPDATE api_keys SET created_at = now() - interval '1 hour'")
+    assert "The sink holds a key that is none of auditor; it is not overwritten" in call(state="rotated", rotate_if_older_than="1m")["problem"]
+    assert "is none of client" in call(name="client")["problem"]
+    keys.file.write_text("root:x:0:0:root:/root:/bin/sh\n")
+    assert "holds something that is no key" in call(state="rotated", generation=3)["problem"]
+    assert (keys.file.read_text(), keys.generations()) == ("root:x:0:0:root:/root:/bin/sh\n", [1, 2])
     keys.file.unlink()
     lost = call(state="rotated", generation=2)
     assert "only its hash is known" in lost["problem"] and "generation 3" in lost["msg"]

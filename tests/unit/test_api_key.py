@@ -104,8 +104,8 @@ def test_a_plan_that_is_carried_out_leaves_nothing_to_do(rows: tuple[Row, ...], 
     try:
         plan = decide(wish, seen)
     except LastroError:
-        # Only where the newest key is dead and nobody asked for the next one, or where its text is lost.
-        assert rows and (not rows[-1].valid or (file != "current" and pending != "current"))
+        # Only where the newest key is dead and nobody asked for the next one, where its text is lost, or where the file is somebody else's.
+        assert (rows and not rows[-1].valid and generation is not None) or file != "current" or not rows
         return
     assert plan.create in (None, following)
     assert not (plan.create is not None and plan.deliver)
@@ -119,6 +119,12 @@ def test_a_plan_that_is_carried_out_leaves_nothing_to_do(rows: tuple[Row, ...], 
     else:
         assert not any(each.valid for each in done.rows)
         assert plan.create is None
+
+
+def test_two_keys_of_a_profile_share_no_file() -> None:
+    items = [{"name": name, "sink": {"file": "/k"}} for name in ("auditor", "client")]
+    (found,) = [each for each in findings({"deploy_api_keys": items}, {}, ["deploy_api_keys"], {}) if each.option.startswith("deploy_api_keys")]
+    assert (found.option, found.problem) == ("deploy_api_keys[1].sink", "is the file of deploy_api_keys[0].")
 
 
 def test_what_a_profile_item_becomes() -> None:
