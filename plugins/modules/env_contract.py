@@ -27,6 +27,8 @@ options:
         V(string) when left out), V(bytes) (of a key after decoding, 32 when left out, several keys may stand behind one another with
         commas), V(min_length), V(choices), V(pattern) (a regular expression that is searched for), V(required) (true when left out)
         and V(secret) (weak values and values used twice are findings; a key is always secret).
+      - Weak are placeholders, one byte repeated, bytes that count up or down, and keys that stand in public documentation; hexadecimal
+        and base64 are seen through, also where one key serves two purposes.
     type: dict
     required: true
   report_only:

