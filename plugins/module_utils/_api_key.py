@@ -178,7 +178,7 @@ class _Run:
         options = self._options
         rows = self._statements.rows(self._cursor, options.wish.name, lock=not options.check_mode)
         seen = Seen(tuple(rows), self._statements.is_unique(self._cursor), *held(options.sink, options.salt, rows, self._censor))
-        self._refuse_duplicates(seen, rows)
+        self._refuse_duplicates(seen)
         plan = decide(options.wish, seen)
         dress = bool(options.sink and seen.file and seen.file.there and plan.create is None and not plan.deliver and options.sink.drifted())
         secret = ""
@@ -201,7 +201,7 @@ class _Run:
         }
         return {**result, "secret": secret} if secret and options.return_secret else result
 
-    def _refuse_duplicates(self, seen: Seen, rows: t.Sequence[Row]) -> None:
+    def _refuse_duplicates(self, seen: Seen) -> None:
         """Before a constraint is added, and before the newest generation is taken for one row."""
         if seen.unique or self._options.wish.state == "revoked":
             return
@@ -220,6 +220,8 @@ class _Run:
     def _act(self, plan: Plan, *, dress: bool) -> str:
         """Write pending file, table and file, in this order; the new key, or nothing."""
         sink = self._options.sink
+        if sink and plan.deliver:
+            sink.deliver()
         key = self._new_key() if plan.create is not None else ""
         if sink and key:
             sink.prepare(key)
@@ -234,7 +236,7 @@ class _Run:
             raise
         # From here on the table may know the key: the pending file stays until it is delivered.
         self._connection.commit()
-        if sink and (key or plan.deliver):
+        if sink and key:
             sink.deliver()
         elif sink and plan.withdraw:
             sink.withdraw()

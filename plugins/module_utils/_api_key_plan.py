@@ -53,7 +53,7 @@ class Seen:
 class Plan:
     """What is to be done.
 
-    *create* is the generation to make, *deliver* says that the pending key takes the file's place, *withdraw* that it is of no use,
+    *deliver* says that the pending key takes the file's place, before all else, *withdraw* that it is of no use; *create* is the generation to make,
     *revoke* which generations are to be marked as revoked, *constrain* that the constraint is to be added.
     """
 
@@ -76,15 +76,14 @@ def decide(wish: Wish, seen: Seen) -> Plan:
     create = _due(wish, seen)
     at_once = create is not None and not wish.grace
     revoke = tuple(row.generation for row in seen.rows if row.revoked_at is None and (row.over or at_once))
-    plan = Plan(create=create, revoke=revoke, constrain=not seen.unique)
-    if create is not None and wish.generation is None and _is_foreign(wish, seen):
-        raise _foreign(wish, create)
-    if create is not None or seen.file is None or seen.current is None:
-        return plan
     current = seen.current
-    if seen.pending.there and seen.pending.generation == current.generation:
-        # A run died between the commit and the delivery.
-        return dataclasses.replace(plan, deliver=True)
+    # A run died between the commit and the delivery.
+    waits = bool(current and seen.pending.there and seen.pending.generation == current.generation)
+    plan = Plan(create=create, deliver=waits, revoke=revoke, constrain=not seen.unique)
+    if create is not None and wish.generation is None and not waits and _is_foreign(wish, seen):
+        raise _foreign(wish, create)
+    if create is not None or waits or seen.file is None or current is None:
+        return plan
     if seen.file.generation != current.generation:
         raise _lost(wish, seen)
     # A run died before the commit: nobody knows that key.

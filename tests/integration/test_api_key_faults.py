@@ -195,14 +195,16 @@ def test_a_read_only_server_leaves_the_file_as_it_was(keys: Keys) -> None:
 
 
 def test_the_next_rotation_while_a_key_waits(keys: Keys) -> None:
-    """Two rotations after one another, the first of which died before its delivery: its key is given up, and never was in the file."""
+    """A run died before its delivery, and the next rotation is refused by the server: the waiting key must not go with it."""
     keys.converge()
-    old = keys.file.read_text()
     moment: Kill = MOMENTS["before the rename"]
-    status_of(keys.child(prepare=moment, state="rotated", generation=2))
-    waiting = keys.file.with_name(f".{keys.file.name}.pending").read_text()
-    assert keys.accepts(waiting)
-    keys.converge(state="rotated", generation=3)
-    assert keys.delivered() == 3
-    assert keys.accepts(old)
-    assert keys.beside() == []
+    status_of(keys.child(prepare=moment, state="rotated", generation=2, grace="0s"))
+    assert (keys.delivered(), keys.accepts(keys.file.read_text())) == (1, False)
+    keys.sql("ALTER TABLE api_keys ADD CONSTRAINT refused CHECK (generation < 3)")
+    with pytest.raises(LastroError, match="violates check constraint"):
+        keys.converge(state="rotated", generation=3)
+    assert (keys.delivered(), keys.accepts(keys.file.read_text()), keys.beside()) == (2, True, [])
+    keys.sql("ALTER TABLE api_keys DROP CONSTRAINT refused")
+    status_of(keys.child(prepare=moment, state="rotated", generation=3))
+    keys.converge(state="rotated", generation=4)
+    assert (keys.generations(), keys.delivered(), keys.beside()) == ([1, 2, 3, 4], 4, [])
