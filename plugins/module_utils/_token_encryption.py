@@ -5,31 +5,33 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
+import contextlib
+import datetime
+import functools
 import time
 import typing as t
 
-from ._argspec import ArgumentSpec
-from ._errors import LastroError, Text
-from ._postgres import ConnectionSettings, connect, connection_argument_spec, require_psycopg2
-from ._progress import Clock, Progress, progress_argument_spec
+from ._postgres import ConnectionSettings, connect, require_psycopg2
+from ._progress import Clock, Progress
 from ._token_cipher import KeyRing
-from ._token_columns import Names, columns_argument_spec, names_from_params, read_table
-from ._token_errors import failing, looks_encrypted, no_key, not_nullable, other_run, refusals, still_clear, still_written, stuck, wrong_key
+from ._token_codec import Codec
+from ._token_columns import read_table
+from ._token_errors import failing, looks_encrypted, no_key, not_nullable, not_restored, refusals, still_clear, still_written, stuck, wrong_key
 from ._token_guard import SESSION_SWITCH, Sleep, put_in, read_guard, take_out
-from ._token_keys import keys_from_params
+from ._token_jobs import Job, clearing, encrypting, restoring, undoing
+from ._token_lag import Replicas
+from ._token_lock import take_lock
+from ._token_options import Options, Question, State
+from ._token_residue import RESIDUAL_RISK
 from ._token_sql import Counts, Statements
-from ._token_walk import NAMED_KEYS, Job, Outcome, Tally, Walker, clearing, encrypting, shown_key, tally_of, undoing
+from ._token_undo import UndoReader, UndoWriter
+from ._token_walk import NAMED_KEYS, Pages, Tally, sample, shown_key, tally_of, verify
+from ._token_writers import Outcome, Pace, Session, Writers
 
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as PostgresConnection
 
-State = t.Literal["prepared", "encrypted", "cleared", "decrypted"]
-Verify = t.Literal["none", "sample", "all"]
-
 ROUNDS = 2
-LOCK_SECONDS = 5.0
 LOOK_PAGE = 1000
 
 _SESSION = {
@@ -42,122 +44,27 @@ _SESSION = {
     "jit": "off",
 }
 
-RESIDUAL_RISK = (
-    Text(
-        en="The table's files hold old row versions with clear tokens until VACUUM FULL or pg_repack rewrites the table; NULL and VACUUM do not remove them.",
-        pt_BR="Os arquivos da tabela guardam versões antigas com tokens em claro até que VACUUM FULL ou pg_repack a reescreva; NULL e VACUUM não as removem.",
-    ),
-    Text(
-        en="Write-ahead log, its archive, and replicas hold the clear tokens until they are recycled.",
-        pt_BR="O write-ahead log, seu arquivo e as réplicas guardam os tokens em claro até serem reciclados.",
-    ),
-    Text(
-        en="Backups made before this run hold the clear tokens until retention deletes them.",
-        pt_BR="Os backups feitos antes desta execução guardam os tokens em claro até que a retenção os apague.",
-    ),
-    Text(
-        en="Only revoking or renewing the tokens at their provider really ends the clear ones.",
-        pt_BR="Somente revogar ou renovar os tokens no provedor encerra de fato os que estiveram em claro.",
-    ),
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What token_encryption was asked for. Seconds in *pause* and *lock_timeout*."""
-
-    names: Names
-    keys: tuple[bytes, ...] = dataclasses.field(repr=False)
-    state: State
-    guard_trigger: bool
-    batch_size: int
-    pause: float
-    lock_timeout: float
-    accept_encrypted_looking: bool
-    application_name: str
-    check_mode: bool
-
-    @classmethod
-    def from_params(cls, params: t.Mapping[str, t.Any], *, check_mode: bool) -> Options:
-        """The options of ``token_encryption_argument_spec``. Raises LastroError for keys and numbers that will not do."""
-        for option, least in (("batch_size", 1), ("pause", 0), ("lock_timeout", 0.001)):
-            if params[option] < least:
-                raise LastroError(
-                    f"{option} is {params[option]}; it must be at least {least}.",
-                    remedy=Text(en="Leave the option out to get its default.", pt_BR="Omita a opção para usar o valor padrão."),
-                )
-        return cls(
-            names=names_from_params(params),
-            # The trigger goes in and out without a key: a rollback needs that when the key is what was wrong.
-            keys=() if params["state"] == "prepared" else keys_from_params(params),
-            check_mode=check_mode,
-            **{name: params[name] for name in _OWN_OPTIONS},
-            application_name=params["application_name"],
-        )
-
-
-_OWN_OPTIONS = ("state", "guard_trigger", "batch_size", "pause", "lock_timeout", "accept_encrypted_looking")
-
-
-def token_encryption_argument_spec() -> ArgumentSpec:
-    """The options of the module token_encryption."""
-    own = ArgumentSpec(
-        {
-            "state": {"type": "str", "default": "encrypted", "choices": ["prepared", "encrypted", "cleared", "decrypted"]},
-            "guard_trigger": {"type": "bool", "default": True},
-            "batch_size": {"type": "int", "default": 1000},
-            "pause": {"type": "float", "default": 0.0},
-            "lock_timeout": {"type": "float", "default": 2.0},
-            "accept_encrypted_looking": {"type": "bool", "default": False},
-        }
-    )
-    return connection_argument_spec().merge(columns_argument_spec()).merge(progress_argument_spec()).merge(own)
-
-
-def token_encryption_info_argument_spec() -> ArgumentSpec:
-    """The options of the module token_encryption_info."""
-    own = ArgumentSpec({"verify": {"type": "str", "default": "none", "choices": ["none", "sample", "all"]}})
-    return connection_argument_spec().merge(columns_argument_spec()).merge(progress_argument_spec()).merge(own)
-
 
 def converge(
     settings: ConnectionSettings, options: Options, *, progress: Progress, clock: Clock = time.monotonic, sleep: Sleep = time.sleep
 ) -> dict[str, t.Any]:
     """Bring the table into ``options.state``; the module's return values. Raises LastroError, with the figures once rows were read."""
     require_psycopg2()
-    session = {**_SESSION, "lock_timeout": f"{round(options.lock_timeout * 1000)}ms", "default_transaction_read_only": "off", SESSION_SWITCH: "off"}
-    with refusals(options.names), connect(settings, application_name=options.application_name, autocommit=False, **session) as connection:
-        connection.set_client_encoding("UTF8")
+    given = {**_SESSION, "lock_timeout": f"{round(options.lock_timeout * 1000)}ms", "default_transaction_read_only": "off", SESSION_SWITCH: "off"}
+    session = functools.partial(_connected, settings, options.application_name, given)
+    with refusals(options.names), session() as connection:
+        run = functools.partial(_Run, connection, session, options, progress=progress, clock=clock, sleep=sleep)
         if options.check_mode:
-            return _Run(connection, options, progress=progress, clock=clock, sleep=sleep).predict()
-        _lock(connection, options.names, clock, sleep)
-        return _Run(connection, options, progress=progress, clock=clock, sleep=sleep).act()
-
-
-@dataclasses.dataclass(frozen=True)
-class Question:
-    """What token_encryption_info was asked for."""
-
-    names: Names
-    keys: tuple[bytes, ...] = dataclasses.field(repr=False)
-    verify: Verify
-    application_name: str
-
-    @classmethod
-    def from_params(cls, params: t.Mapping[str, t.Any]) -> Question:
-        """The options of ``token_encryption_info_argument_spec``. Raises LastroError for keys that are missing or will not do."""
-        keys = () if params["verify"] == "none" else keys_from_params(params)
-        if params["verify"] != "none" and not keys:
-            raise no_key()
-        return cls(names=names_from_params(params), keys=keys, verify=params["verify"], application_name=params["application_name"])
+            return run().predict()
+        take_lock(connection, options.names, clock, sleep)
+        return run().act()
 
 
 def look(settings: ConnectionSettings, question: Question, *, progress: Progress, clock: Clock = time.monotonic) -> dict[str, t.Any]:
     """Count the table's rows and verify none, some or all of their ciphertexts; the module's return values. Raises LastroError."""
     require_psycopg2()
-    session = {**_SESSION, "default_transaction_read_only": "on"}
-    with refusals(question.names), connect(settings, application_name=question.application_name, autocommit=False, **session) as connection:
-        connection.set_client_encoding("UTF8")
+    given = {**_SESSION, "default_transaction_read_only": "on"}
+    with refusals(question.names), _connected(settings, question.application_name, given) as connection:
         with connection.cursor() as cursor:
             table = read_table(cursor, question.names)
             statements = Statements(table)
@@ -166,27 +73,41 @@ def look(settings: ConnectionSettings, question: Question, *, progress: Progress
         connection.commit()
         tally, started = tally_of(counts), clock()
         if question.verify != "none":
-            walker = Walker(connection, statements, batch_size=LOOK_PAGE, progress=progress, clock=clock, sleep=time.sleep)
-            walk = walker.verify if question.verify == "all" else walker.sample
-            seen = walk(KeyRing(question.keys), table.column_type, counts.total)
-            tally = seen if question.verify == "all" else dataclasses.replace(tally, verified=seen.verified, failures=seen.failures)
+            pages, codec = Pages(connection, statements, LOOK_PAGE), Codec(KeyRing(question.keys), table.column_type)
+            if question.verify == "all":
+                tally = verify(pages.walk("all"), codec, counts.total, progress)
+            else:
+                seen = sample(pages.sample(counts.total), codec)
+                tally.verified, tally.failures = seen.verified, seen.failures
         return result(counts, tally, Outcome(), guard=guard, rows_per_second=_rate(tally.verified, clock() - started))
 
 
-class _Run:
-    """One run of token_encryption over one connection."""
+@contextlib.contextmanager
+def _connected(settings: ConnectionSettings, application_name: str, session: t.Mapping[str, str]) -> t.Iterator[PostgresConnection]:
+    with connect(settings, application_name=application_name, autocommit=False, **session) as connection:
+        connection.set_client_encoding("UTF8")
+        yield connection
 
-    def __init__(self, connection: PostgresConnection, options: Options, *, progress: Progress, clock: Clock, sleep: Sleep) -> None:
+
+class _Run:
+    """One run of token_encryption."""
+
+    def __init__(self, connection: PostgresConnection, session: Session, options: Options, *, progress: Progress, clock: Clock, sleep: Sleep) -> None:
         self._connection = connection
+        self._session = session
         self._options = options
+        self._progress = progress
+        self._clock = clock
         self._sleep = sleep
         with connection.cursor() as cursor:
             self.table = read_table(cursor, options.names)
             self._guard = read_guard(cursor, self.table)
         connection.commit()
         self._statements = Statements(self.table)
-        self._ring = KeyRing(options.keys) if options.keys else None
-        self._walker = Walker(connection, self._statements, batch_size=options.batch_size, progress=progress, clock=clock, sleep=sleep, pause=options.pause)
+        self._codec = Codec(KeyRing(options.keys), self.table.column_type) if options.keys else None
+        self._pages = Pages(connection, self._statements, options.batch_size)
+        self._undo = UndoWriter(options.backup, self.table, created=_now()) if options.backup and options.writes_backup else None
+        self._reader = UndoReader(options.backup, self.table) if options.backup and options.state == "decrypted" else None
 
     def predict(self) -> dict[str, t.Any]:
         """What ``act`` would do, from counts alone; nothing is written, no lock is taken."""
@@ -206,7 +127,7 @@ class _Run:
             put_in(self._connection, self.table, sleep=self._sleep)
         outcome, tally = Outcome(), tally_of(counts)
         if self._options.state != "prepared":
-            outcome, tally = self._work(self._required_ring(), counts)
+            outcome, tally = self._work(counts)
         facts = self._result(counts, tally, outcome)
         self._judge(tally, {**facts, "guard_trigger": change == "in" or self._guard == "in"})
         if change == "out":
@@ -222,45 +143,78 @@ class _Run:
             return "out"
         return "none"
 
-    def _work(self, ring: KeyRing, counts: Counts) -> tuple[Outcome, Tally]:
-        kind = self.table.column_type
-        job, total = {
-            "encrypted": (encrypting(self._statements, ring), counts.pending),
-            "cleared": (clearing(self._statements, ring, kind), counts.clear_values),
-            "decrypted": (undoing(self._statements, ring, kind), counts.sealed),
-        }[self._options.state]
+    def _work(self, counts: Counts) -> tuple[Outcome, Tally]:
+        """Write, with an undo file that is whole at the end, also where an error is."""
+        options = self._options
+        replicas = Replicas(self._connection, options.max_replica_lag, clock=self._clock, sleep=self._sleep)
+        pace = Pace(options.workers, options.pause, replicas.throttle)
+        try:
+            with Writers(self._session, self._undo, pace, progress=self._progress, clock=self._clock, sleep=self._sleep) as writers:
+                restored = self._restore(writers, counts)
+                if self._codec is None:
+                    return restored, tally_of(self._count())
+                outcome, tally = self._write(writers, self._codec, counts)
+                return restored.and_then(outcome), tally
+        finally:
+            if self._undo:
+                self._undo.finish()
+                self._undo.close()
+
+    def _restore(self, writers: Writers, counts: Counts) -> Outcome:
+        """Write back what the undo file holds. Raises LastroError where that is not enough and no key is given."""
+        if self._reader is None:
+            return Outcome()
+        # No ciphertext is opened here, so that a key that is lost, or wrong, is in nobody's way.
+        outcome = self._repeat(
+            writers, restoring(self._pages, self._statements, Codec(KeyRing(()), self.table.column_type), self._reader.batches), counts.total
+        )
+        if self._codec is None and (left := self._count().undoable):
+            raise not_restored(self.table, left, outcome.written)
+        return outcome
+
+    def _write(self, writers: Writers, codec: Codec, counts: Counts) -> tuple[Outcome, Tally]:
+        kinds = {"encrypted": (encrypting, counts.pending), "cleared": (clearing, counts.clear_values), "decrypted": (undoing, counts.sealed)}
+        kind, total = kinds[self._options.state]
+        job = kind(self._pages, self._statements, codec)
         done = Outcome()
         for _round in range(ROUNDS):
-            done = _add(done, self._repeat(job, total))
-            tally = self._walker.verify(ring, kind, counts.total)
+            done = done.and_then(self._repeat(writers, job, total))
+            tally = verify(self._pages.walk("all"), codec, counts.total, self._progress)
             if tally.failures.total or not tally.pending or self._options.state != "encrypted":
                 break
         else:
             # A writer of clear text alone is at work and stays ahead of the verification; leave as little as possible behind.
-            done = _add(done, self._repeat(job, total))
+            done = done.and_then(self._repeat(writers, job, total))
         return done, tally
 
-    def _repeat(self, job: Job, total: int) -> Outcome:
-        outcome = self._walker.repeat(job, total)
+    def _repeat(self, writers: Writers, job: Job, total: int) -> Outcome:
+        outcome = writers.repeat(job, total)
         if outcome.stuck:
             raise stuck(self.table, outcome.left, self._options.lock_timeout)
         return outcome
 
-    def _check(self) -> Counts:
-        """Everything that must hold before the first write. Raises LastroError."""
-        options = self._options
+    def _count(self) -> Counts:
         with self._connection.cursor() as cursor:
             counts = self._statements.count(cursor)
-            suspects = self._statements.suspicious_keys(cursor, NAMED_KEYS) if counts.suspicious else []
         self._connection.commit()
-        if options.state == "encrypted" and suspects and not options.accept_encrypted_looking:
+        return counts
+
+    def _check(self) -> Counts:
+        """Everything that must hold before the first write. Raises LastroError."""
+        options, counts = self._options, self._count()
+        if options.state == "encrypted" and counts.suspicious and not options.accept_encrypted_looking:
+            with self._connection.cursor() as cursor:
+                suspects = self._statements.suspicious_keys(cursor, NAMED_KEYS)
+            self._connection.commit()
             raise looks_encrypted(self.table, counts.suspicious, [shown_key(key) for key in suspects])
-        if options.state != "prepared":
-            self._required_ring()
-        if self._ring and counts.sealed:
-            sample = self._walker.sample(self._ring, self.table.column_type, counts.total)
-            if sample.failures.counts["wrong_key"]:
-                raise wrong_key(self.table, sample)
+        if self._reader:
+            self._reader.check(accept_loss=options.accept_loss)
+        elif options.state != "prepared" and self._codec is None:
+            raise no_key()
+        if self._codec and counts.sealed:
+            seen = sample(self._pages.sample(counts.total), self._codec)
+            if seen.failures.counts["wrong_key"]:
+                raise wrong_key(self.table, seen)
         if options.state == "cleared":
             if self.table.source.not_null:
                 raise not_nullable(self.table)
@@ -274,11 +228,6 @@ class _Run:
         if self._options.state == "encrypted" and not self._options.guard_trigger and tally.pending:
             raise still_written(self.table, tally.pending, facts)
 
-    def _required_ring(self) -> KeyRing:
-        if self._ring is None:
-            raise no_key()
-        return self._ring
-
     def _result(self, counts: Counts, tally: Tally, outcome: Outcome) -> dict[str, t.Any]:
         state, change, was_in = self._options.state, self._guard_change(), self._guard == "in"
         guard = was_in if change == "none" else change == "in"
@@ -289,6 +238,7 @@ class _Run:
             **facts,
             "changed": change != "none" or outcome.written > 0,
             "diff": {"before": before, "after": after},
+            "backup": {"path": str(self._options.backup.path), "rows": self._undo.rows if self._undo else 0} if self._options.backup else {},
             "residual_risk": [text._asdict() for text in RESIDUAL_RISK] if state == "cleared" else [],
         }
 
@@ -310,60 +260,17 @@ def result(counts: Counts, tally: Tally, outcome: Outcome, *, guard: bool, rows_
         "passes": outcome.passes,
         "rows_per_second": rows_per_second,
         "guard_trigger": guard,
+        "backup": {},
         "residual_risk": [],
     }
-
-
-def _add(one: Outcome, other: Outcome) -> Outcome:
-    return other._replace(
-        written=one.written + other.written,
-        conflicts=one.conflicts + other.conflicts,
-        passes=one.passes + other.passes,
-        seconds=one.seconds + other.seconds,
-    )
 
 
 def _rate(rows: int, seconds: float) -> float:
     return round(rows / seconds, 1) if rows and seconds > 0 else 0.0
 
 
-def _lock(connection: PostgresConnection, names: Names, clock: Clock, sleep: Sleep) -> None:
-    """Take the table's advisory lock, for the session. A run that was killed a moment ago may still hold it: wait that long for it."""
-    table = f"{names.schema}.{names.table}"
-    number = int.from_bytes(hashlib.sha256(f"lastro.deploy tokens {table}".encode()).digest()[:8], "big", signed=True)
-    until = clock() + LOCK_SECONDS
-    while True:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_try_advisory_lock(%s)", (number,))
-            taken = cursor.fetchall() == [(True,)]
-        connection.commit()
-        if taken:
-            return
-        if clock() >= until:
-            raise other_run(table, _holder(connection, number))
-        sleep(0.1)
+def _now() -> str:
+    return datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds")
 
 
-def _holder(connection: PostgresConnection, number: int) -> str:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT a.pid, a.application_name, a.backend_start::timestamp(0)::text"
-            "  FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid"
-            " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1"
-            "   AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())"
-            "   AND (l.classid::bigint << 32 | l.objid::bigint) = %s",
-            (number,),
-        )
-        row = cursor.fetchone()
-    connection.rollback()
-    return f" by process {row[0]} ({row[1]}), connected since {row[2]}" if row else ""
-
-
-__all__ = (
-    "Options",
-    "Question",
-    "converge",
-    "look",
-    "token_encryption_argument_spec",
-    "token_encryption_info_argument_spec",
-)
+__all__ = ("converge", "look")

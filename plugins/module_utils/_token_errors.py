@@ -127,6 +127,18 @@ def stuck(table: Table, count: int, seconds: float) -> LastroError:
     )
 
 
+def not_restored(table: Table, count: int, restored: int) -> LastroError:
+    """The undo file does not hold everything."""
+    return LastroError(
+        f"{restored} rows of {table} got their clear text back, {count} did not: the undo file does not hold the text of their ciphertext, which is newer.",
+        remedy=Text(
+            en="Give encryption_keys or environment_file, too: what the file does not hold is then decrypted.",
+            pt_BR="Informe também encryption_keys ou environment_file: o que o arquivo não contém é então decifrado.",
+        ),
+        decrypted=restored,
+    )
+
+
 def failing(table: Table, tally: Tally, facts: dict[str, t.Any]) -> LastroError:
     """The verification found ciphertexts that are not right."""
     counts, keys = tally.failures.counts, tally.failures.keys
@@ -158,6 +170,7 @@ __all__ = (
     "looks_encrypted",
     "no_key",
     "not_nullable",
+    "not_restored",
     "other_run",
     "refusals",
     "refused",

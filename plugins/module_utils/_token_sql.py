@@ -14,7 +14,7 @@ import contextlib
 import io
 import typing as t
 
-from ._token_cipher import ColumnType, KeyRing, Sealed, Verdict, decode, encode
+from ._token_cipher import Sealed, encode
 from ._token_columns import Table
 
 with contextlib.suppress(ImportError):
@@ -72,19 +72,6 @@ def copy_line(fields: t.Iterable[str]) -> str:
     """One line of COPY's text format."""
     escaped = (field.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r") for field in fields)
     return "\t".join(escaped) + "\n"
-
-
-def judge(ring: KeyRing, column_type: ColumnType, row: Row) -> Verdict:
-    """What the row holds. Pure: nothing is read or written."""
-    if row.ciphertext is None or row.nonce is None:
-        if row.source is not None:
-            return Verdict("pending")
-        return Verdict("none" if row.ciphertext is row.nonce else "corrupt")
-    try:
-        ciphertext, nonce = decode(column_type, row.ciphertext), decode(column_type, row.nonce)
-    except ValueError:
-        return Verdict("corrupt")
-    return ring.judge(row.source, ciphertext, nonce)
 
 
 class Statements:
@@ -147,8 +134,17 @@ class Statements:
             after=self._behind() if after else sql.SQL(""),
         )
         cursor.execute(statement, (*(after or ()), limit, PAGE_BYTES))
-        width = len(self._keys)
-        return [Row(row[:width], *row[width:]) for row in cursor]
+        return self._rows(cursor)
+
+    def rows_at(self, cursor: Cursor, keys: t.Sequence[tuple[str, ...]]) -> list[Row]:
+        """The rows that have these keys, in no order."""
+        texts = _joined(sql.SQL("{}::text").format(key) for key in self._keys)
+        values = _joined(sql.Identifier("t", column.name) for column in (self._table.ciphertext, self._table.nonce))
+        statement = sql.SQL("SELECT {texts}, t.xmin::text, {source}::text, {values} FROM {table} AS t JOIN unnest({arrays}) AS v({aliases}) ON {join}").format(
+            **{**self._names(), "source": sql.Identifier("t", self._table.source.name)}, **self._joining(), texts=texts, values=values
+        )
+        cursor.execute(statement, [array_literal(column) for column in zip(*keys, strict=True)])
+        return self._rows(cursor)
 
     def random_rows(self, cursor: Cursor, total: int, limit: int) -> list[Row]:
         """About *limit* rows with both columns filled, from pages of the table taken at random."""
@@ -157,8 +153,7 @@ class Statements:
             "SELECT {keys}, xmin::text, {source}::text, {ciphertext}, {nonce} FROM {table} AS t TABLESAMPLE SYSTEM (%s) WHERE {sealed} LIMIT %s"
         ).format(**self._names(), keys=_joined(sql.SQL("{}::text").format(key) for key in self._keys), sealed=self._where["sealed"])
         cursor.execute(statement, (percent, limit))
-        width = len(self._keys)
-        return [Row(row[:width], *row[width:]) for row in cursor]
+        return self._rows(cursor)
 
     def write_sealed(self, cursor: Cursor, rows: t.Sequence[Row], sealed: t.Sequence[Sealed]) -> int:
         """Write ciphertext and nonce of rows that are as they were read. Returns how many were."""
@@ -197,6 +192,10 @@ class Statements:
         cursor.execute(statement)
         return cursor.rowcount
 
+    def _rows(self, cursor: Cursor) -> list[Row]:
+        width = len(self._keys)
+        return [Row(row[:width], *row[width:]) for row in cursor]
+
     def _names(self) -> dict[str, sql.Composable]:
         return {"table": self._table.identifier, "source": self._source, "ciphertext": self._ciphertext, "nonce": self._nonce}
 
@@ -221,4 +220,4 @@ def _joined(parts: t.Iterable[sql.Composable]) -> sql.Composed:
     return sql.SQL(", ").join(parts)
 
 
-__all__ = ("ENCRYPTED_LOOKING", "PAGE_BYTES", "Counts", "Row", "Statements", "array_literal", "copy_line", "judge")
+__all__ = ("ENCRYPTED_LOOKING", "PAGE_BYTES", "Counts", "Row", "Statements", "Value", "Which", "array_literal", "copy_line")

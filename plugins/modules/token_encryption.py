@@ -24,6 +24,7 @@ options:
       - V(encrypted) encrypts what has clear text and no ciphertext. The clear text stays.
       - V(cleared) sets the clear text NULL, row by row, where the ciphertext has just been decrypted to the same text.
       - V(decrypted) is the undo. It writes the decrypted text to rows whose clear text is NULL or differs. The ciphertext stays.
+        With O(backup) it first writes what the undo file holds, which needs no key of O(encryption_keys).
     type: str
     default: encrypted
     choices: [prepared, encrypted, cleared, decrypted]
@@ -35,6 +36,38 @@ options:
       - V(false) takes it out for V(prepared), and for V(encrypted) once every row is verified. Take it out before a migration drops these columns.
     type: bool
     default: true
+  backup:
+    description:
+      - An encrypted file with the clear tokens of the rows that V(encrypted) encrypts and V(cleared) clears. A batch is in it, on the disk, before its
+        rows are committed. The file ends with a record that shows whether it was cut off; a later run adds to it.
+      - V(decrypted) reads it, writes a token only where the clear text is NULL and the ciphertext is still the one that was made of it, and refuses a
+        damaged file before it writes.
+    type: dict
+    suboptions:
+      path:
+        description: The file, mode 0600. Its directory is made with mode 0700 where it is missing. One for each table.
+        type: path
+        required: true
+      recipients:
+        description: Who can read it, as age public keys, C(age1...). Needed for writing.
+        type: list
+        elements: str
+        default: []
+      identity:
+        description: The age secret key of one of the recipients, C(AGE-SECRET-KEY-1...). Needed for reading; the host need not have it for writing.
+        type: str
+  accept_loss:
+    description: For V(decrypted), use an undo file that lacks its end.
+    type: bool
+    default: false
+  workers:
+    description: Sessions that write batches side by side. One more session reads.
+    type: int
+    default: 1
+  max_replica_lag:
+    description: Seconds that the slowest replica may be behind before the module waits for it; V(0) never waits. The role needs C(pg_monitor) to see replicas.
+    type: float
+    default: 0.0
   batch_size:
     description: Rows of a batch, which is one transaction. Batches of large values are smaller.
     type: int
@@ -60,6 +93,8 @@ extends_documentation_fragment:
   - lastro.deploy.postgres
   - lastro.deploy.progress
   - lastro.deploy.token_columns
+requirements:
+  - pyrage 1.2 or newer, where O(backup) is used
 seealso:
   - module: lastro.deploy.token_encryption_info
 author:
@@ -83,6 +118,24 @@ EXAMPLES = r"""
     environment_file: /opt/calendar-api/env/r2.env
     table: credentials
     state: cleared
+
+- name: The same with an undo file that the host itself cannot read
+  lastro.deploy.token_encryption:
+    environment_file: /opt/calendar-api/env/r2.env
+    table: credentials
+    state: cleared
+    backup:
+      path: /var/backups/calendar-api/undo/credentials.jsonl
+      recipients: ["age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"]
+
+- name: Write the tokens back from that file, though the key is lost
+  lastro.deploy.token_encryption:
+    database_url: "{{ deploy_database.url }}"
+    table: credentials
+    state: decrypted
+    backup:
+      path: /var/backups/calendar-api/undo/credentials.jsonl
+      identity: "{{ lookup('ansible.builtin.env', 'UNDO_IDENTITY') }}"
 
 - name: Write it back for the release that knows only clear text
   lastro.deploy.token_encryption:
@@ -181,6 +234,11 @@ guard_trigger:
   returned: success, and on failures of the verification
   type: bool
   sample: true
+backup:
+  description: The undo file and how many tokens this run wrote to it; empty without O(backup).
+  returned: success, and on failures of the verification
+  type: dict
+  sample: {path: /var/backups/calendar-api/undo/credentials.jsonl, rows: 49988}
 residual_risk:
   description: For O(state=cleared), what still holds clear tokens, each as a text in C(en) and C(pt_BR).
   returned: success, and on failures of the verification
@@ -192,7 +250,8 @@ residual_risk:
 from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
 from ansible_collections.lastro.deploy.plugins.module_utils._postgres import register_secrets, settings_from_params
 from ansible_collections.lastro.deploy.plugins.module_utils._progress import file_progress
-from ansible_collections.lastro.deploy.plugins.module_utils._token_encryption import Options, converge, token_encryption_argument_spec
+from ansible_collections.lastro.deploy.plugins.module_utils._token_encryption import converge
+from ansible_collections.lastro.deploy.plugins.module_utils._token_options import Options, token_encryption_argument_spec
 
 
 def main() -> None:

@@ -136,6 +136,11 @@ guard_trigger:
   returned: success
   type: bool
   sample: true
+backup:
+  description: Always empty; M(lastro.deploy.token_encryption) returns it.
+  returned: success
+  type: dict
+  sample: {}
 residual_risk:
   description: Always empty; M(lastro.deploy.token_encryption) returns it.
   returned: success
@@ -147,7 +152,8 @@ residual_risk:
 from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
 from ansible_collections.lastro.deploy.plugins.module_utils._postgres import register_secrets, settings_from_params
 from ansible_collections.lastro.deploy.plugins.module_utils._progress import file_progress
-from ansible_collections.lastro.deploy.plugins.module_utils._token_encryption import Question, look, token_encryption_info_argument_spec
+from ansible_collections.lastro.deploy.plugins.module_utils._token_encryption import look
+from ansible_collections.lastro.deploy.plugins.module_utils._token_options import Question, token_encryption_info_argument_spec
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.lastro.deploy.plugins.module_utils import _token_encryption
+from ansible_collections.lastro.deploy.plugins.module_utils import _token_lock
 from ansible_collections.lastro.deploy.plugins.module_utils._postgres import parse_url
 from ansible_collections.lastro.deploy.plugins.module_utils._progress import silent
 from ansible_collections.lastro.deploy.plugins.module_utils._token_encryption import converge
@@ -284,7 +284,7 @@ def test_a_failing_constraint_shows_no_row(credentials: Credentials, run: Module
 
 def test_two_runs_for_one_table_exclude_each_other(credentials: Credentials, run: ModuleRun, monkeypatch: pytest.MonkeyPatch) -> None:
     credentials.create(3)
-    monkeypatch.setattr(_token_encryption, "LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(_token_lock, "LOCK_SECONDS", 0.2)
     inside, leave = threading.Event(), threading.Event()
 
     def hold(_seconds: float) -> None:

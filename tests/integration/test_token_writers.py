@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psycopg2
 import pytest
-from ansible_collections.lastro.deploy.plugins.module_utils import _token_guard, _token_walk
+from ansible_collections.lastro.deploy.plugins.module_utils import _token_guard, _token_writers
 from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
 from ansible_collections.lastro.deploy.plugins.module_utils._postgres import parse_url
 from ansible_collections.lastro.deploy.plugins.module_utils._progress import silent
@@ -67,7 +67,7 @@ def test_rows_that_others_hold_are_waited_for_and_then_named(credentials: Creden
             cursor.execute("SELECT 1 FROM credentials WHERE id = 2 FOR UPDATE")
         with pytest.raises(LastroError, match=r"3 rows of public.credentials could not be written: other sessions hold them"):
             converge(parse_url(credentials.url), options(lock_timeout=0.02), progress=silent, sleep=slept.append)
-        assert len(slept) == _token_walk.MAX_STALLED
+        assert len(slept) == _token_writers.MAX_STALLED
         # Released while the run waits: it goes on by itself.
         result = converge(parse_url(credentials.url), options(lock_timeout=0.02), progress=silent, sleep=lambda _seconds: other.rollback())
         assert (result["encrypted"], result["verified"]) == (3, 3)
@@ -204,7 +204,7 @@ def test_passes_end_where_each_finds_as_many_as_the_one_before(credentials: Cred
         credentials.sql("UPDATE credentials SET token = token || '.' WHERE id <= 2")
 
     result = converge(parse_url(credentials.url), options(pause=0.001), progress=silent, sleep=write)
-    assert result["passes"] >= _token_walk.MAX_STALLED
+    assert result["passes"] >= _token_writers.MAX_STALLED
     assert result["clear_left"] == 2
     assert converge(parse_url(credentials.url), options(), progress=silent)["encrypted"] == 2
     assert credentials.stale() == []

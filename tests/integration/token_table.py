@@ -18,7 +18,7 @@ import psycopg2
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.lastro.deploy.plugins.module_utils._token_columns import Table, names_from_params, read_table
-from ansible_collections.lastro.deploy.plugins.module_utils._token_encryption import Options
+from ansible_collections.lastro.deploy.plugins.module_utils._token_options import Options, token_encryption_argument_spec
 from ansible_collections.lastro.deploy.plugins.modules import token_encryption, token_encryption_info
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -108,9 +108,8 @@ class ModuleRun:
 
 
 def options(*, check_mode: bool = False, **given: object) -> Options:
-    own = {"state": "encrypted", "guard_trigger": True, "batch_size": 1000, "pause": 0.0, "lock_timeout": 2.0, "accept_encrypted_looking": False}
-    named = {"application_name": "lastro.deploy tokens", "encryption_keys": [text_of(KEY)]}
-    return Options.from_params({**COLUMNS, **own, **named, **given}, check_mode=check_mode)
+    defaults = {name: option.get("default") for name, option in token_encryption_argument_spec().options.items()}
+    return Options.from_params({**defaults, **COLUMNS, "encryption_keys": [text_of(KEY)], **given}, check_mode=check_mode)
 
 
 def table_of(cursor: Cursor) -> Table:
