@@ -41,6 +41,16 @@ options:
       - Columns of type C(bytea) need no value here. For text columns it says which encoding the application reads.
     type: str
     choices: [bytea, base64, base64url, hex]
+  hash_column:
+    description:
+      - Column for HMAC-SHA256 of the token, by which the application finds a row once the clear column is empty; C(bytea), or text for hex.
+      - It is written together with the ciphertext. The HMAC's key is C(HMAC-SHA256(key, "lastro.deploy lookup")) of the first key.
+    type: str
+  key_id_column:
+    description:
+      - Column for the name of the key that made the ciphertext, C(bytea), or text for hex.
+      - The name is the first four bytes of C(SHA-256("lastro.deploy key id" || key)). It is a hint for the reader; this module trusts the tag alone.
+    type: str
   encryption_keys:
     description:
       - Keys of 32 bytes in urlsafe or standard base64. The first one encrypts, all of them decrypt.

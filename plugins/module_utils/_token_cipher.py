@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
+import hmac
 import os
 import typing as t
 
@@ -26,6 +28,8 @@ except ImportError:
 
 NONCE_BYTES = 12
 TAG_BYTES = 16
+KEY_ID_LABEL = b"lastro.deploy key id"
+LOOKUP_LABEL = b"lastro.deploy lookup"
 
 ColumnType = t.Literal["bytea", "base64", "base64url", "hex"]
 COLUMN_TYPES: tuple[ColumnType, ...] = ("bytea", "base64", "base64url", "hex")
@@ -43,10 +47,11 @@ class Sealed(t.NamedTuple):
 
 
 class Verdict(t.NamedTuple):
-    """What a row turned out to be; *text* is the decrypted token for C(verified) and C(mismatch)."""
+    """What a row turned out to be; *text* is the decrypted token for C(verified) and C(mismatch), *key* the number of the key that opened it."""
 
     kind: Kind
     text: str | None = None
+    key: int = 0
 
 
 def encode(column_type: ColumnType, data: bytes) -> str:
@@ -77,6 +82,20 @@ class KeyRing:
         self._keys = tuple(keys)
         self._ciphers = tuple(AESGCM(key) for key in keys)
         self._random = random
+        self._lookup_key = hmac.digest(self._keys[0], LOOKUP_LABEL, "sha256") if keys else b""
+
+    def first(self) -> KeyRing:
+        """The ring of the first key alone."""
+        return KeyRing(self._keys[:1], random=self._random)
+
+    @property
+    def key_id(self) -> bytes:
+        """What tells the first key from others: four bytes that say nothing of it."""
+        return hashlib.sha256(KEY_ID_LABEL + self._keys[0]).digest()[:4]
+
+    def lookup(self, text: str) -> bytes:
+        """HMAC-SHA256 of a token, by which a row is found without its clear text; its key is made from the first key."""
+        return hmac.digest(self._lookup_key, text.encode(), "sha256")
 
     def encrypt(self, texts: t.Sequence[str]) -> list[Sealed]:
         """Encrypt a batch with the first key; the nonces come from one call of the operating system's generator."""
@@ -92,12 +111,12 @@ class KeyRing:
         """Decrypt one value and compare it with the row's clear text, where there is one."""
         if len(nonce) != NONCE_BYTES or len(ciphertext) < TAG_BYTES:
             return Verdict("corrupt")
-        for cipher in self._ciphers:
+        for number, cipher in enumerate(self._ciphers):
             try:
                 data = cipher.decrypt(nonce, ciphertext, None)
             except InvalidTag:
                 continue
-            return _compare(clear, data)
+            return _compare(clear, data, number)
         return Verdict("corrupt" if self._is_damaged(clear, ciphertext, nonce) else "wrong_key")
 
     def _is_damaged(self, clear: str | None, ciphertext: bytes, nonce: bytes) -> bool:
@@ -109,14 +128,14 @@ class KeyRing:
         return False
 
 
-def _compare(clear: str | None, data: bytes) -> Verdict:
+def _compare(clear: str | None, data: bytes, key: int) -> Verdict:
     try:
         text = data.decode()
     except UnicodeDecodeError:
         return Verdict("corrupt")
     if "\0" in text:
         return Verdict("corrupt")
-    return Verdict("verified" if clear is None or clear == text else "mismatch", text)
+    return Verdict("verified" if clear is None or clear == text else "mismatch", text, key)
 
 
 def _makes_sense(guess: bytes, clear: str | None) -> bool:

@@ -8,38 +8,79 @@ from __future__ import annotations
 import typing as t
 
 from ._token_cipher import ColumnType, KeyRing, Sealed, Verdict, decode
-from ._token_sql import Row
+from ._token_columns import Table
+from ._token_sql import Row, Value, column_kind
 
 
 class Codec:
     """Seals and judges rows of one table."""
 
-    def __init__(self, ring: KeyRing, column_type: ColumnType) -> None:
+    def __init__(self, ring: KeyRing, table: Table) -> None:
         self._ring = ring
-        self._column_type = column_type
+        self._table = table
+
+    def first(self) -> Codec:
+        """The same with the first key alone."""
+        return Codec(self._ring.first(), self._table)
+
+    def of(self, table: Table) -> Codec:
+        """The same keys for another look of the table."""
+        return Codec(self._ring, table)
+
+    @property
+    def key_id(self) -> bytes:
+        """The name of the first key."""
+        return self._ring.key_id
 
     def seal(self, texts: t.Sequence[str]) -> list[Sealed]:
         """Encrypt a batch with the first key."""
         return self._ring.encrypt(texts)
 
+    def lookups(self, texts: t.Iterable[str]) -> list[bytes]:
+        """Their HMACs, where the table has a column for them."""
+        return [self._ring.lookup(text) for text in texts] if self._table.lookup else []
+
     def judge(self, row: Row) -> Verdict:
         """What the row holds."""
-        if row.ciphertext is None or row.nonce is None:
+        verdict = self._judge(row, row.ciphertext, row.nonce)
+        if self._table.lookup is None or verdict.kind != "verified":
+            return verdict
+        found = _bytes(column_kind(self._table.lookup), row.lookup)
+        if found is None:
+            return Verdict("pending", verdict.text, verdict.key)
+        # A row whose key is an older one has that key's HMAC: rotation writes both anew.
+        return verdict if verdict.key or found == self._ring.lookup(verdict.text or "") else Verdict("mismatch", verdict.text)
+
+    def judge_shadow(self, row: Row) -> Verdict:
+        """What the row's shadow holds, beside its clear text."""
+        return self._judge(row, row.shadow, row.shadow_nonce)
+
+    def is_current(self, row: Row, verdict: Verdict) -> bool:
+        """Whether the first key made the row's ciphertext, and the row says so where it has a place for that."""
+        return verdict.key == 0 and (self._table.key_id is None or _bytes(column_kind(self._table.key_id), row.key_id) == self._ring.key_id)
+
+    def sealed(self, row: Row) -> Sealed | None:
+        """The row's ciphertext and nonce as bytes; None where it lacks one or one is damaged."""
+        ciphertext, nonce = _bytes(self._table.column_type, row.ciphertext), _bytes(self._table.column_type, row.nonce)
+        return None if ciphertext is None or nonce is None else Sealed(ciphertext, nonce)
+
+    def _judge(self, row: Row, ciphertext: Value, nonce: Value) -> Verdict:
+        if ciphertext is None or nonce is None:
             if row.source is not None:
                 return Verdict("pending")
-            return Verdict("none" if row.ciphertext is row.nonce else "corrupt")
+            return Verdict("none" if ciphertext is nonce else "corrupt")
         try:
-            ciphertext, nonce = decode(self._column_type, row.ciphertext), decode(self._column_type, row.nonce)
+            kind = self._table.column_type
+            return self._ring.judge(row.source, decode(kind, ciphertext), decode(kind, nonce))
         except ValueError:
             return Verdict("corrupt")
-        return self._ring.judge(row.source, ciphertext, nonce)
 
-    def nonce(self, row: Row) -> bytes | None:
-        """The bytes of the row's nonce; None where it has none."""
-        try:
-            return None if row.nonce is None else decode(self._column_type, row.nonce)
-        except ValueError:
-            return None
+
+def _bytes(kind: ColumnType, value: Value) -> bytes | None:
+    try:
+        return None if value is None else decode(kind, value)
+    except ValueError:
+        return None
 
 
 __all__ = ("Codec",)

@@ -20,6 +20,8 @@ if t.TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor
 
 TABLE_KINDS = ("r", "p")
+MAX_NAME = 63
+SHADOW_SUFFIX = "__shadow"
 
 _TABLE = """
 SELECT c.oid, c.relkind
@@ -68,11 +70,16 @@ class Names:
     ciphertext: str
     nonce: str
     column_type: ColumnType | None
+    hash_column: str | None = None
+    key_id_column: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table that was found fit: *keys* identify a row, in this order; *column_type* is that of ciphertext and nonce."""
+    """A table that was found fit: *keys* identify a row, in this order; *column_type* is that of ciphertext and nonce.
+
+    *lookup* holds the token's HMAC, *key_id* names the key, *shadow* is a second ciphertext and nonce, under another key.
+    """
 
     oid: int
     schema: str
@@ -82,6 +89,9 @@ class Table:
     ciphertext: Column
     nonce: Column
     column_type: ColumnType
+    lookup: Column | None = None
+    key_id: Column | None = None
+    shadow: tuple[Column, Column] | None = None
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
@@ -103,6 +113,8 @@ def columns_argument_spec() -> ArgumentSpec:
             "ciphertext": {"type": "str", "default": "token_encrypted"},
             "nonce": {"type": "str", "default": "token_nonce"},
             "column_type": {"type": "str", "choices": list(COLUMN_TYPES)},
+            "hash_column": {"type": "str"},
+            "key_id_column": {"type": "str", "no_log": False},
             "encryption_keys": {"type": "list", "elements": "str", "no_log": True},
             "key_variable": {"type": "str", "default": "TOKEN_ENCRYPTION_KEY", "no_log": False},
             "application_name": {"type": "str", "default": "lastro.deploy tokens"},
@@ -120,17 +132,19 @@ def names_from_params(params: t.Mapping[str, t.Any]) -> Names:
         ciphertext=params["ciphertext"],
         nonce=params["nonce"],
         column_type=params.get("column_type"),
+        hash_column=params.get("hash_column"),
+        key_id_column=params.get("key_id_column"),
     )
 
 
 def read_table(cursor: Cursor, names: Names) -> Table:
     """Ask the catalog for the table. Raises LastroError where table, columns or key are not as they must be."""
     oid = _find_table(cursor, names)
-    cursor.execute(_COLUMNS, (oid,))
-    columns = {row[0]: Column(*row) for row in cursor.fetchall()}
+    columns = columns_of(cursor, oid)
     _require_columns(names, columns)
     keys = _find_key(cursor, oid, names)
     _check_types(names, columns)
+    shadow = [columns.get(shadow_name(name)) for name in (names.ciphertext, names.nonce)]
     return Table(
         oid=oid,
         schema=names.schema,
@@ -140,7 +154,21 @@ def read_table(cursor: Cursor, names: Names) -> Table:
         ciphertext=columns[names.ciphertext],
         nonce=columns[names.nonce],
         column_type=_column_type(names, columns),
+        lookup=columns[names.hash_column] if names.hash_column else None,
+        key_id=columns[names.key_id_column] if names.key_id_column else None,
+        shadow=(shadow[0], shadow[1]) if shadow[0] and shadow[1] else None,
     )
+
+
+def columns_of(cursor: Cursor, oid: int) -> dict[str, Column]:
+    """The columns of a table, by name."""
+    cursor.execute(_COLUMNS, (oid,))
+    return {row[0]: Column(*row) for row in cursor.fetchall()}
+
+
+def shadow_name(column: str) -> str:
+    """What a column's shadow is called, cut to the length that PostgreSQL allows."""
+    return column.encode()[: MAX_NAME - len(SHADOW_SUFFIX)].decode(errors="ignore") + SHADOW_SUFFIX
 
 
 def _find_table(cursor: Cursor, names: Names) -> int:
@@ -159,10 +187,11 @@ def _find_table(cursor: Cursor, names: Names) -> int:
 
 
 def _require_columns(names: Names, columns: t.Mapping[str, Column]) -> None:
-    roles = (names.source, names.ciphertext, names.nonce)
-    if len({*roles, *names.key_columns}) != 3 + len(names.key_columns):
+    optional = [(option, name) for option, name in (("hash_column", names.hash_column), ("key_id_column", names.key_id_column)) if name]
+    roles = [names.source, names.ciphertext, names.nonce, *(name for _option, name in optional), *names.key_columns]
+    if len({*roles}) != len(roles):
         raise LastroError(
-            "source, ciphertext, nonce and key_columns name the same column twice.",
+            "source, ciphertext, nonce, hash_column, key_id_column and key_columns name the same column twice.",
             remedy=Text(en="Give each of them a column of its own.", pt_BR="Dê a cada um deles uma coluna própria."),
         )
     absent = [name for name in (names.ciphertext, names.nonce) if name not in columns]
@@ -174,7 +203,7 @@ def _require_columns(names: Names, columns: t.Mapping[str, Column]) -> None:
                 pt_BR="Execute a migração que cria as colunas do texto cifrado e do nonce, ou indique as colunas certas em ciphertext e nonce.",
             ),
         )
-    for option, name in [("source", names.source), *(("key_columns", key) for key in names.key_columns)]:
+    for option, name in [("source", names.source), *optional, *(("key_columns", key) for key in names.key_columns)]:
         if name not in columns:
             raise LastroError(
                 f"{names.schema}.{names.table} has no column {name} (option {option}).",
@@ -212,6 +241,12 @@ def _check_types(names: Names, columns: t.Mapping[str, Column]) -> None:
             f"Column {source.name} of {names.schema}.{names.table} is of type {source.type_name}; text or varchar is needed.",
             remedy=Text(en="Name the column that holds the clear tokens in source.", pt_BR="Indique em source a coluna que contém os tokens em texto claro."),
         )
+    for option, name in (("hash_column", names.hash_column), ("key_id_column", names.key_id_column)):
+        if name and not (columns[name].base_type == "bytea" or (columns[name].category == "S" and columns[name].base_type != "bpchar")):
+            raise LastroError(
+                f"Column {name} of {names.schema}.{names.table} (option {option}) is of type {columns[name].type_name}; bytea, text or varchar is needed.",
+                remedy=Text(en="Let a migration change its type: text holds hex.", pt_BR="Altere o tipo numa migração: text guarda hexadecimal."),
+            )
 
 
 def _column_type(names: Names, columns: t.Mapping[str, Column]) -> ColumnType:
@@ -231,4 +266,4 @@ def _column_type(names: Names, columns: t.Mapping[str, Column]) -> ColumnType:
     )
 
 
-__all__ = ("Column", "Names", "Table", "columns_argument_spec", "names_from_params", "read_table")
+__all__ = ("Column", "Names", "Table", "columns_argument_spec", "columns_of", "names_from_params", "read_table", "shadow_name")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import functools
 import time
@@ -23,6 +24,7 @@ from ._token_lag import Replicas
 from ._token_lock import take_lock
 from ._token_options import Options, Question, State
 from ._token_residue import RESIDUAL_RISK
+from ._token_rotation import Rotated, Rotation
 from ._token_sql import Counts, Statements
 from ._token_undo import UndoReader, UndoWriter
 from ._token_walk import NAMED_KEYS, Pages, Tally, sample, shown_key, tally_of, verify
@@ -73,7 +75,7 @@ def look(settings: ConnectionSettings, question: Question, *, progress: Progress
         connection.commit()
         tally, started = tally_of(counts), clock()
         if question.verify != "none":
-            pages, codec = Pages(connection, statements, LOOK_PAGE), Codec(KeyRing(question.keys), table.column_type)
+            pages, codec = Pages(connection, statements, LOOK_PAGE), Codec(KeyRing(question.keys), table)
             if question.verify == "all":
                 tally = verify(pages.walk("all"), codec, counts.total, progress)
             else:
@@ -103,8 +105,9 @@ class _Run:
             self.table = read_table(cursor, options.names)
             self._guard = read_guard(cursor, self.table)
         connection.commit()
-        self._statements = Statements(self.table)
-        self._codec = Codec(KeyRing(options.keys), self.table.column_type) if options.keys else None
+        # Shadow columns come and go during a rotation, which reads them itself.
+        self._statements = Statements(dataclasses.replace(self.table, shadow=None))
+        self._codec = Codec(KeyRing(options.keys), self.table) if options.keys else None
         self._pages = Pages(connection, self._statements, options.batch_size)
         self._undo = UndoWriter(options.backup, self.table, created=_now()) if options.backup and options.writes_backup else None
         self._reader = UndoReader(options.backup, self.table) if options.backup and options.state == "decrypted" else None
@@ -112,6 +115,8 @@ class _Run:
     def predict(self) -> dict[str, t.Any]:
         """What ``act`` would do, from counts alone; nothing is written, no lock is taken."""
         counts = self._check()
+        if self._options.state == "rotated":
+            return self._rotated(counts, tally_of(counts), self._rotation().predict())
         due = {"prepared": 0, "encrypted": counts.pending, "cleared": counts.clear_values, "decrypted": counts.undoable}[self._options.state]
         facts = self._result(counts, tally_of(counts), Outcome(written=due))
         after = facts["diff"]["after"]
@@ -126,8 +131,11 @@ class _Run:
         if change == "in":
             put_in(self._connection, self.table, sleep=self._sleep)
         outcome, tally = Outcome(), tally_of(counts)
+        if self._options.state == "rotated":
+            return self._rotate(counts)
         if self._options.state != "prepared":
-            outcome, tally = self._work(counts)
+            with self._writers() as writers:
+                outcome, tally = self._work(writers, counts)
         facts = self._result(counts, tally, outcome)
         self._judge(tally, {**facts, "guard_trigger": change == "in" or self._guard == "in"})
         if change == "out":
@@ -135,39 +143,63 @@ class _Run:
         return facts
 
     def _guard_change(self) -> t.Literal["in", "out", "none"]:
-        """C(cleared) leaves the trigger as it is, and C(decrypted) does not take it out."""
+        """C(cleared) and C(rotated) leave the trigger as it is, and C(decrypted) does not take it out."""
         state, wanted = self._options.state, self._options.guard_trigger
-        if wanted and state != "cleared" and self._guard != "in":
+        if wanted and state in ("prepared", "encrypted", "decrypted") and self._guard != "in":
             return "in"
         if not wanted and state in ("prepared", "encrypted") and self._guard != "absent":
             return "out"
         return "none"
 
-    def _work(self, counts: Counts) -> tuple[Outcome, Tally]:
-        """Write, with an undo file that is whole at the end, also where an error is."""
+    @contextlib.contextmanager
+    def _writers(self) -> t.Iterator[Writers]:
+        """The writing sessions, with an undo file that is whole at the end, also where an error is."""
         options = self._options
         replicas = Replicas(self._connection, options.max_replica_lag, clock=self._clock, sleep=self._sleep)
         pace = Pace(options.workers, options.pause, replicas.throttle)
         try:
             with Writers(self._session, self._undo, pace, progress=self._progress, clock=self._clock, sleep=self._sleep) as writers:
-                restored = self._restore(writers, counts)
-                if self._codec is None:
-                    return restored, tally_of(self._count())
-                outcome, tally = self._write(writers, self._codec, counts)
-                return restored.and_then(outcome), tally
+                yield writers
         finally:
             if self._undo:
                 self._undo.finish()
                 self._undo.close()
+
+    def _rotation(self) -> Rotation:
+        if self._codec is None:
+            raise no_key()
+        return Rotation(self._connection, self.table, self._codec, self._options, sleep=self._sleep)
+
+    def _rotate(self, counts: Counts) -> dict[str, t.Any]:
+        rotation = self._rotation()
+        with self._writers() as writers:
+            done = rotation.act(writers)
+        # What is filled waits beside ciphertexts of the old key; after all else the first key alone must open every row.
+        codec = rotation.codec if self._options.shadow == "filled" else rotation.codec.first()
+        tally = verify(self._pages.walk("all"), codec, counts.total, self._progress)
+        facts = self._rotated(counts, tally, done)
+        self._judge(tally, facts)
+        return facts
+
+    def _rotated(self, counts: Counts, tally: Tally, done: Rotated) -> dict[str, t.Any]:
+        facts = self._result(counts, tally, done.outcome)
+        facts["diff"]["after"]["rows_rotated"] = done.outcome.written
+        facts["diff"]["before"]["rows_rotated"] = 0
+        return {**facts, "changed": facts["changed"] or done.altered, "swapped": done.swapped}
+
+    def _work(self, writers: Writers, counts: Counts) -> tuple[Outcome, Tally]:
+        restored = self._restore(writers, counts)
+        if self._codec is None:
+            return restored, tally_of(self._count())
+        outcome, tally = self._write(writers, self._codec, counts)
+        return restored.and_then(outcome), tally
 
     def _restore(self, writers: Writers, counts: Counts) -> Outcome:
         """Write back what the undo file holds. Raises LastroError where that is not enough and no key is given."""
         if self._reader is None:
             return Outcome()
         # No ciphertext is opened here, so that a key that is lost, or wrong, is in nobody's way.
-        outcome = self._repeat(
-            writers, restoring(self._pages, self._statements, Codec(KeyRing(()), self.table.column_type), self._reader.batches), counts.total
-        )
+        outcome = self._repeat(writers, restoring(self._pages, self._statements, Codec(KeyRing(()), self.table), self._reader.batches), counts.total)
         if self._codec is None and (left := self._count().undoable):
             raise not_restored(self.table, left, outcome.written)
         return outcome
@@ -251,6 +283,8 @@ def result(counts: Counts, tally: Tally, outcome: Outcome, *, guard: bool, rows_
         "encrypted": outcome.written if state == "encrypted" else 0,
         "cleared": outcome.written if state == "cleared" else 0,
         "decrypted": outcome.written if state == "decrypted" else 0,
+        "rotated": outcome.written if state == "rotated" else 0,
+        "swapped": False,
         "already": counts.sealed,
         "conflicts": outcome.conflicts,
         "verified": tally.verified,

@@ -139,6 +139,40 @@ def not_restored(table: Table, count: int, restored: int) -> LastroError:
     )
 
 
+def depended_on(table: Table, columns: str, found: list[str]) -> LastroError:
+    """Something hangs on a column that would go, or change its name."""
+    return LastroError(
+        f"What hangs on {columns} of {table} would break: {'; '.join(found)}. Nothing was written.",
+        remedy=Text(
+            en="Drop it in a migration, or make it anew on the right column afterwards. A lookup by token can go by hash_column.",
+            pt_BR="Remova-o numa migração, ou recrie-o depois na coluna certa. Uma busca pelo token pode usar hash_column.",
+        ),
+        dependents=found,
+    )
+
+
+def not_swapped(table: Table) -> LastroError:
+    """Writers stay ahead of the shadow columns."""
+    return LastroError(
+        f"The columns of {table} were not swapped: each time some rows had been written meanwhile and lacked a shadow. All else is done.",
+        remedy=Text(
+            en="Switch maintenance on, so that nobody writes tokens, and run again.",
+            pt_BR="Ative a manutenção, para que ninguém grave tokens, e execute novamente.",
+        ),
+    )
+
+
+def still_needed(table: Table, count: int) -> LastroError:
+    """The shadow columns hold what the others do not."""
+    return LastroError(
+        f"{count} ciphertexts of {table} are not under the first key, so its shadow columns were not dropped.",
+        remedy=Text(
+            en="Swap them first (shadow: swapped), or give the key that the application uses now as the first one.",
+            pt_BR="Troque-as antes (shadow: swapped), ou informe como primeira a chave que a aplicação usa agora.",
+        ),
+    )
+
+
 def failing(table: Table, tally: Tally, facts: dict[str, t.Any]) -> LastroError:
     """The verification found ciphertexts that are not right."""
     counts, keys = tally.failures.counts, tally.failures.keys
@@ -166,15 +200,18 @@ def other_run(table: str, holder: str) -> LastroError:
 
 
 __all__ = (
+    "depended_on",
     "failing",
     "looks_encrypted",
     "no_key",
     "not_nullable",
     "not_restored",
+    "not_swapped",
     "other_run",
     "refusals",
     "refused",
     "still_clear",
+    "still_needed",
     "still_written",
     "stuck",
     "wrong_key",

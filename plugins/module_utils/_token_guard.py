@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import typing as t
 
 from ._errors import LastroError, Text
-from ._token_columns import Table
+from ._token_columns import Table, shadow_name
 
 with contextlib.suppress(ImportError):
     from psycopg2 import errors, sql
@@ -26,6 +27,7 @@ SESSION_SWITCH = "lastro_deploy.token_guard"
 ATTEMPTS = 8
 
 Sleep = t.Callable[[float], None]
+Done = t.TypeVar("Done")
 GuardState = t.Literal["absent", "outdated", "in"]
 
 _BODY = """
@@ -35,7 +37,7 @@ BEGIN
      AND NEW.{source}::text COLLATE "C" IS DISTINCT FROM OLD.{source}::text COLLATE "C"
      AND NEW.{ciphertext} IS NOT DISTINCT FROM OLD.{ciphertext} THEN
     NEW.{ciphertext} := NULL;
-    NEW.{nonce} := NULL;
+    NEW.{nonce} := NULL;{lookup}
   END IF;
   RETURN NEW;
 EXCEPTION WHEN undefined_column THEN
@@ -54,11 +56,20 @@ SELECT DISTINCT a.pid, a.application_name
  WHERE l.relation = %s AND l.granted AND l.pid <> pg_backend_pid() ORDER BY a.pid LIMIT 5"""
 
 
+def guard_of_shadow(table: Table) -> Table:
+    """The same relation one step on: whoever writes the ciphertext alone empties its shadow. Raises ValueError without a shadow."""
+    if table.shadow is None:
+        raise ValueError
+    return dataclasses.replace(table, source=table.ciphertext, ciphertext=table.shadow[0], nonce=table.shadow[1], lookup=None, shadow=None)
+
+
 def guard_name(table: Table) -> str:
     """The name of the trigger and of its function: fixed by table and columns, at most 63 bytes."""
     identity = json.dumps([table.schema, table.name, table.source.name, table.ciphertext.name, table.nonce.name])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
-    return f"lastro_guard_{table.name.encode()[:40].decode(errors='ignore')}_{digest}"
+    # Triggers run in the order of their names: that of a shadow sees what the other one has emptied.
+    kind = "shadow" if _is_shadows(table) else "guard"
+    return f"lastro_{kind}_{table.name.encode()[:40].decode(errors='ignore')}_{digest}"
 
 
 def read_guard(cursor: Cursor, table: Table) -> GuardState:
@@ -78,9 +89,9 @@ def put_in(connection: PostgresConnection, table: Table, *, sleep: Sleep) -> Non
         statements = [
             sql.SQL("CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS {body}").format(**names, body=body),
             sql.SQL("DROP TRIGGER IF EXISTS {trigger} ON {table}").format(**names),
-            sql.SQL("CREATE TRIGGER {trigger} BEFORE UPDATE OF {source} ON {table} FOR EACH ROW EXECUTE FUNCTION {function}()").format(**names),
+            sql.SQL("CREATE TRIGGER {trigger} BEFORE UPDATE{of} ON {table} FOR EACH ROW EXECUTE FUNCTION {function}()").format(**names),
         ]
-    _execute(connection, table, statements, sleep=sleep)
+    locked(connection, table, lambda cursor: execute_all(cursor, statements), sleep=sleep)
 
 
 def take_out(connection: PostgresConnection, table: Table, *, sleep: Sleep) -> None:
@@ -90,21 +101,27 @@ def take_out(connection: PostgresConnection, table: Table, *, sleep: Sleep) -> N
         sql.SQL("DROP TRIGGER IF EXISTS {trigger} ON {table}").format(**names),
         sql.SQL("DROP FUNCTION IF EXISTS {function}()").format(**names),
     ]
-    _execute(connection, table, statements, sleep=sleep)
+    locked(connection, table, lambda cursor: execute_all(cursor, statements), sleep=sleep)
 
 
-def _execute(connection: PostgresConnection, table: Table, statements: t.Sequence[sql.Composable], *, sleep: Sleep) -> None:
+def execute_all(cursor: Cursor, statements: t.Iterable[sql.Composable]) -> None:
+    """One after the other."""
+    for statement in statements:
+        cursor.execute(statement)
+
+
+def locked(connection: PostgresConnection, table: Table, act: t.Callable[[Cursor], Done], *, sleep: Sleep) -> Done:
+    """Alter the table in one transaction, again where its lock does not come. Raises LastroError after eight times."""
     for attempt in range(ATTEMPTS):
         try:
             with connection.cursor() as cursor:
-                for statement in statements:
-                    cursor.execute(statement)
+                done = act(cursor)
         except (errors.LockNotAvailable, errors.DeadlockDetected):
             connection.rollback()
             sleep(min(0.1 * 2**attempt, 2.0))
         else:
             connection.commit()
-            return
+            return done
     raise _locked(connection, table)
 
 
@@ -115,7 +132,7 @@ def _locked(connection: PostgresConnection, table: Table) -> LastroError:
     connection.rollback()
     held = f" It is held by: {', '.join(holders)}." if holders else ""
     return LastroError(
-        f"The guard trigger of {table} could not be changed: {ATTEMPTS} times the lock on the table did not come within lock_timeout.{held}",
+        f"{table} could not be altered: {ATTEMPTS} times the lock on the table did not come within lock_timeout.{held}",
         remedy=Text(
             en="End the long transactions on this table (pg_stat_activity shows them), or raise lock_timeout, and run again.",
             pt_BR="Encerre as transações longas nesta tabela (veja pg_stat_activity), ou aumente lock_timeout, e execute novamente.",
@@ -129,8 +146,13 @@ def _names(table: Table) -> dict[str, sql.Composable]:
         "table": table.identifier,
         "trigger": sql.Identifier(name),
         "function": sql.Identifier(table.schema, name),
-        "source": sql.Identifier(table.source.name),
+        # A column that another trigger changes is in no UPDATE OF.
+        "of": sql.SQL("") if _is_shadows(table) else sql.SQL(" OF {}").format(sql.Identifier(table.source.name)),
     }
+
+
+def _is_shadows(table: Table) -> bool:
+    return table.ciphertext.name == shadow_name(table.source.name)
 
 
 def _body(cursor: Cursor, table: Table) -> str:
@@ -139,8 +161,9 @@ def _body(cursor: Cursor, table: Table) -> str:
         source=sql.Identifier(table.source.name),
         ciphertext=sql.Identifier(table.ciphertext.name),
         nonce=sql.Identifier(table.nonce.name),
+        lookup=sql.SQL("\n    NEW.{} := NULL;").format(sql.Identifier(table.lookup.name)) if table.lookup else sql.SQL(""),
     )
     return body.as_string(cursor)
 
 
-__all__ = ("ATTEMPTS", "SESSION_SWITCH", "GuardState", "Sleep", "guard_name", "put_in", "read_guard", "take_out")
+__all__ = ("ATTEMPTS", "SESSION_SWITCH", "GuardState", "Sleep", "execute_all", "guard_name", "guard_of_shadow", "locked", "put_in", "read_guard", "take_out")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from ._token_cipher import Sealed
 from ._token_codec import Codec
 from ._token_sql import Row, Statements
 from ._token_undo import Entry
@@ -39,24 +40,55 @@ class Job:
 
 
 def encrypting(pages: Pages, statements: Statements, codec: Codec) -> Job:
-    """Encrypt what waits for it."""
+    """Encrypt what waits for it. A row that lacks its HMAC alone keeps its ciphertext."""
 
     def plan(rows: list[Row]) -> Batch:
-        texts = [row.source or "" for row in rows]
-        sealed = codec.seal(texts)
-        entries = [Entry(row.key, text, one.nonce) for row, text, one in zip(rows, texts, sealed, strict=True)]
-        return Batch(len(rows), len(rows), lambda cursor: statements.write_sealed(cursor, rows, sealed), entries)
+        kept = [
+            (row, row.source or "", None) if row.ciphertext is None or row.nonce is None else (row, codec.judge(row).text, codec.sealed(row)) for row in rows
+        ]
+        return _sealing(statements, codec, len(rows), [(row, text, old) for row, text, old in kept if text is not None])
 
     return Job("rows encrypted", lambda: map(plan, pages.walk("pending")))
+
+
+def rotating(pages: Pages, statements: Statements, codec: Codec) -> Job:
+    """Encrypt with the first key what another key of the ring opens."""
+
+    def plan(rows: list[Row]) -> Batch:
+        verdicts = ((row, codec.judge(row)) for row in rows)
+        due = [(row, one.text, None) for row, one in verdicts if one.kind == "verified" and one.text is not None and not codec.is_current(row, one)]
+        return _sealing(statements, codec, len(rows), due)
+
+    return Job("rows rotated", lambda: map(plan, pages.walk("sealed")))
+
+
+def shadowing(pages: Pages, shadow: Statements, codec: Codec) -> Job:
+    """Give the shadow columns, with the first key, the text that the ciphertext holds, wherever they do not hold it."""
+    first = codec.first()
+
+    def plan(rows: list[Row]) -> Batch:
+        verdicts = ((row, codec.judge(row).text, first.judge_shadow(row).text) for row in rows)
+        due = [(row, text, None) for row, text, shadowed in verdicts if text is not None and text != shadowed]
+        return _sealing(shadow, codec, len(rows), due)
+
+    return Job("rows rotated", lambda: map(plan, pages.walk("sealed")))
+
+
+def _sealing(statements: Statements, codec: Codec, read: int, rows: t.Sequence[tuple[Row, str, Sealed | None]]) -> Batch:
+    texts = [text for _row, text, _old in rows]
+    sealed = [old or new for (_row, _text, old), new in zip(rows, codec.seal(texts), strict=True)]
+    entries = [Entry(row.key, text, one.nonce) for (row, text, _old), one in zip(rows, sealed, strict=True)]
+    lookups, written = codec.lookups(texts), [row for row, *_unused in rows]
+    return Batch(read, len(rows), lambda cursor: statements.write_sealed(cursor, written, sealed, lookups=lookups, key_id=codec.key_id), entries)
 
 
 def clearing(pages: Pages, statements: Statements, codec: Codec) -> Job:
     """Set clear text NULL where the ciphertext beside it has just been decrypted to the same text."""
 
     def plan(rows: list[Row]) -> Batch:
-        verified = [row for row in rows if codec.judge(row).kind == "verified"]
-        entries = [Entry(row.key, row.source or "", codec.nonce(row) or b"") for row in verified]
-        return Batch(len(rows), len(verified), lambda cursor: statements.clear_source(cursor, verified), entries)
+        verified = [(row, one) for row in rows if codec.judge(row).kind == "verified" and (one := codec.sealed(row))]
+        entries = [Entry(row.key, row.source or "", one.nonce) for row, one in verified]
+        return Batch(len(rows), len(verified), lambda cursor: statements.clear_source(cursor, [row for row, _one in verified]), entries)
 
     return Job("rows cleared", lambda: map(plan, pages.walk("clear")))
 
@@ -77,7 +109,8 @@ def restoring(pages: Pages, statements: Statements, codec: Codec, entries: t.Cal
     def plan(entries: list[Entry]) -> Batch:
         wanted = {(entry.key, entry.nonce): entry.token for entry in entries}
         rows = pages.at(list({entry.key for entry in entries}))
-        return _writing(statements, len(entries), [(row, wanted.get((row.key, codec.nonce(row) or b""))) for row in rows if row.source is None])
+        pairs = [(row, wanted.get((row.key, one.nonce))) for row in rows if row.source is None and (one := codec.sealed(row))]
+        return _writing(statements, len(entries), pairs)
 
     return Job("rows restored", lambda: map(plan, entries()))
 
@@ -87,4 +120,4 @@ def _writing(statements: Statements, read: int, wanted: t.Iterable[tuple[Row, st
     return Batch(read, len(pairs), lambda cursor: statements.write_source(cursor, [row for row, _text in pairs], [text for _row, text in pairs]))
 
 
-__all__ = ("Batch", "Job", "clearing", "encrypting", "restoring", "undoing")
+__all__ = ("Batch", "Job", "clearing", "encrypting", "restoring", "rotating", "shadowing", "undoing")

@@ -17,7 +17,8 @@ from ._token_errors import no_key
 from ._token_keys import keys_from_params
 from ._token_undo import Place
 
-State = t.Literal["prepared", "encrypted", "cleared", "decrypted"]
+State = t.Literal["prepared", "encrypted", "rotated", "cleared", "decrypted"]
+Shadow = t.Literal["none", "filled", "swapped", "dropped"]
 Verify = t.Literal["none", "sample", "all"]
 
 
@@ -36,6 +37,7 @@ class Options:
     max_replica_lag: float
     accept_encrypted_looking: bool
     accept_loss: bool
+    shadow: Shadow
     backup: Place | None
     application_name: str
     check_mode: bool
@@ -54,6 +56,14 @@ class Options:
                     f"{option} is {params[option]}; it must be at least {least}.",
                     remedy=Text(en="Leave the option out to get its default.", pt_BR="Omita a opção para usar o valor padrão."),
                 )
+        if params["shadow"] != "none" and (params["hash_column"] or params["key_id_column"]):
+            raise LastroError(
+                "shadow goes without hash_column and key_id_column.",
+                remedy=Text(
+                    en="An application that reads those has a key ring: rotate in place, with shadow: none.",
+                    pt_BR="Uma aplicação que lê essas colunas tem um chaveiro: faça a rotação no lugar, com shadow: none.",
+                ),
+            )
         return cls(
             names=names_from_params(params),
             # The trigger goes in and out without a key: a rollback needs that when the key is what was wrong.
@@ -75,6 +85,7 @@ _OWN_OPTIONS = (
     "max_replica_lag",
     "accept_encrypted_looking",
     "accept_loss",
+    "shadow",
 )
 
 
@@ -82,7 +93,7 @@ def token_encryption_argument_spec() -> ArgumentSpec:
     """The options of the module token_encryption."""
     own = ArgumentSpec(
         {
-            "state": {"type": "str", "default": "encrypted", "choices": ["prepared", "encrypted", "cleared", "decrypted"]},
+            "state": {"type": "str", "default": "encrypted", "choices": ["prepared", "encrypted", "rotated", "cleared", "decrypted"]},
             "guard_trigger": {"type": "bool", "default": True},
             "batch_size": {"type": "int", "default": 1000},
             "pause": {"type": "float", "default": 0.0},
@@ -90,6 +101,7 @@ def token_encryption_argument_spec() -> ArgumentSpec:
             "workers": {"type": "int", "default": 1},
             "max_replica_lag": {"type": "float", "default": 0.0},
             "accept_encrypted_looking": {"type": "bool", "default": False},
+            "shadow": {"type": "str", "default": "none", "choices": ["none", "filled", "swapped", "dropped"]},
             "accept_loss": {"type": "bool", "default": False},
             "backup": {
                 "type": "dict",

@@ -14,8 +14,8 @@ import contextlib
 import io
 import typing as t
 
-from ._token_cipher import Sealed, encode
-from ._token_columns import Table
+from ._token_cipher import ColumnType, Sealed, encode
+from ._token_columns import Column, Table
 
 with contextlib.suppress(ImportError):
     from psycopg2 import sql
@@ -43,6 +43,10 @@ class Row(t.NamedTuple):
     source: str | None
     ciphertext: Value
     nonce: Value
+    lookup: Value = None
+    key_id: Value = None
+    shadow: Value = None
+    shadow_nonce: Value = None
 
 
 class Counts(t.NamedTuple):
@@ -68,6 +72,11 @@ def array_literal(values: t.Iterable[str]) -> str:
     return '{"' + "\0".join(every).replace("\\", "\\\\").replace('"', '\\"').replace("\0", '","') + '"}'
 
 
+def column_kind(column: Column) -> ColumnType:
+    """How a column other than ciphertext and nonce holds bytes."""
+    return "bytea" if column.base_type == "bytea" else "hex"
+
+
 def copy_line(fields: t.Iterable[str]) -> str:
     """One line of COPY's text format."""
     escaped = (field.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r") for field in fields)
@@ -86,8 +95,13 @@ class Statements:
         self._keys = [sql.Identifier("t", column.name) for column in table.keys]
         self._types = [sql.Identifier(column.type_schema, column.type_name) for column in table.keys]
         sealed = sql.SQL("({} IS NOT NULL AND {} IS NOT NULL)").format(self._ciphertext, self._nonce)
+        pending = sql.SQL("({} IS NOT NULL AND NOT {})").format(self._source, sealed)
+        if table.lookup:
+            pending = sql.SQL("({} OR {} AND {} IS NULL)").format(pending, sealed, sql.Identifier(table.lookup.name))
+        further = (table.lookup, table.key_id, *(table.shadow or ()))
+        self._further = [sql.Identifier("t", column.name) if column else sql.SQL("NULL::bytea") for column in further]
         self._where: dict[Which, sql.Composable] = {
-            "pending": sql.SQL("({} IS NOT NULL AND NOT {})").format(self._source, sealed),
+            "pending": pending,
             "clear": sql.SQL("({} IS NOT NULL)").format(self._source),
             "sealed": sealed,
             "all": sql.SQL("true"),
@@ -117,9 +131,9 @@ class Statements:
         aliases = [sql.Identifier(f"k{number}") for number in range(len(self._keys))]
         direction = sql.SQL(" DESC" if backwards else " ASC")
         statement = sql.SQL(
-            "SELECT {texts}, version, source, ciphertext, nonce FROM ("
+            "SELECT {texts}, version, source, ciphertext, nonce{f} FROM ("
             " SELECT *, sum(size) OVER (ORDER BY {window} ROWS UNBOUNDED PRECEDING) - size AS before FROM ("
-            "  SELECT {keys}, xmin::text AS version, {source}::text AS source, {ciphertext} AS ciphertext, {nonce} AS nonce,"
+            "  SELECT {keys}, xmin::text AS version, {source}::text AS source, {ciphertext} AS ciphertext, {nonce} AS nonce{further},"
             "   coalesce(octet_length({source}::text), 0) + coalesce(octet_length({ciphertext}), 0) AS size"
             "  FROM {table} AS t WHERE {where}{after} ORDER BY {order} LIMIT %s) AS page) AS sized"
             " WHERE before < %s ORDER BY {window}"
@@ -132,6 +146,8 @@ class Statements:
             order=_joined(key + direction for key in self._keys),
             where=self._where[which],
             after=self._behind() if after else sql.SQL(""),
+            f=sql.SQL("").join(sql.SQL(", {}").format(sql.Identifier(f"f{number}")) for number in range(len(self._further))),
+            further=sql.SQL("").join(sql.SQL(", {} AS {}").format(one, sql.Identifier(f"f{number}")) for number, one in enumerate(self._further)),
         )
         cursor.execute(statement, (*(after or ()), limit, PAGE_BYTES))
         return self._rows(cursor)
@@ -140,8 +156,14 @@ class Statements:
         """The rows that have these keys, in no order."""
         texts = _joined(sql.SQL("{}::text").format(key) for key in self._keys)
         values = _joined(sql.Identifier("t", column.name) for column in (self._table.ciphertext, self._table.nonce))
-        statement = sql.SQL("SELECT {texts}, t.xmin::text, {source}::text, {values} FROM {table} AS t JOIN unnest({arrays}) AS v({aliases}) ON {join}").format(
-            **{**self._names(), "source": sql.Identifier("t", self._table.source.name)}, **self._joining(), texts=texts, values=values
+        statement = sql.SQL(
+            "SELECT {texts}, t.xmin::text, {source}::text, {values}, {further} FROM {table} AS t JOIN unnest({arrays}) AS v({aliases}) ON {join}"
+        ).format(
+            **{**self._names(), "source": sql.Identifier("t", self._table.source.name)},
+            **self._joining(),
+            texts=texts,
+            values=values,
+            further=_joined(self._further),
         )
         cursor.execute(statement, [array_literal(column) for column in zip(*keys, strict=True)])
         return self._rows(cursor)
@@ -150,22 +172,37 @@ class Statements:
         """About *limit* rows with both columns filled, from pages of the table taken at random."""
         percent = min(100.0, 300.0 * limit / max(total, 1))
         statement = sql.SQL(
-            "SELECT {keys}, xmin::text, {source}::text, {ciphertext}, {nonce} FROM {table} AS t TABLESAMPLE SYSTEM (%s) WHERE {sealed} LIMIT %s"
-        ).format(**self._names(), keys=_joined(sql.SQL("{}::text").format(key) for key in self._keys), sealed=self._where["sealed"])
+            "SELECT {keys}, xmin::text, {source}::text, {ciphertext}, {nonce}, {further} FROM {table} AS t TABLESAMPLE SYSTEM (%s) WHERE {sealed} LIMIT %s"
+        ).format(
+            **self._names(), keys=_joined(sql.SQL("{}::text").format(key) for key in self._keys), sealed=self._where["sealed"], further=_joined(self._further)
+        )
         cursor.execute(statement, (percent, limit))
         return self._rows(cursor)
 
-    def write_sealed(self, cursor: Cursor, rows: t.Sequence[Row], sealed: t.Sequence[Sealed]) -> int:
-        """Write ciphertext and nonce of rows that are as they were read. Returns how many were."""
+    def write_sealed(self, cursor: Cursor, rows: t.Sequence[Row], sealed: t.Sequence[Sealed], *, lookups: t.Sequence[bytes] = (), key_id: bytes = b"") -> int:
+        """Write ciphertext and nonce (and the HMACs, and the key's name) of rows that are as they were read. Returns how many were."""
         kind = self._table.column_type
-        column = sql.SQL("bytea" if kind == "bytea" else "text")
+        written: list[tuple[Column, t.Iterable[str]]] = [
+            (self._table.ciphertext, (encode(kind, one.ciphertext) for one in sealed)),
+            (self._table.nonce, (encode(kind, one.nonce) for one in sealed)),
+        ]
+        if self._table.lookup:
+            written.append((self._table.lookup, (encode(column_kind(self._table.lookup), one) for one in lookups)))
+        if self._table.key_id:
+            written.append((self._table.key_id, [encode(column_kind(self._table.key_id), key_id)] * len(rows)))
+        names = [sql.Identifier(f"w{number}") for number in range(len(written))]
         statement = sql.SQL(
-            "UPDATE {table} AS t SET {ciphertext} = v.sealed, {nonce} = v.nonce"
-            " FROM unnest({arrays}, %s::{column}[], %s::{column}[], %s::text[]) AS v({aliases}, sealed, nonce, version)"
+            "UPDATE {table} AS t SET {sets} FROM unnest({arrays}, {values}, %s::text[]) AS v({aliases}, {names}, version)"
             " WHERE {join} AND t.xmin = v.version::xid"
-        ).format(**self._names(), **self._joining(), column=column)
-        values = (array_literal(encode(kind, one.ciphertext) for one in sealed), array_literal(encode(kind, one.nonce) for one in sealed))
-        cursor.execute(statement, (*self._key_arrays(rows), *values, array_literal(row.version for row in rows)))
+        ).format(
+            **self._names(),
+            **self._joining(),
+            sets=_joined(sql.SQL("{} = v.{}").format(sql.Identifier(column.name), name) for (column, _values), name in zip(written, names, strict=True)),
+            values=_joined(sql.SQL("%s::bytea[]" if column.base_type == "bytea" else "%s::text[]") for column, _values in written),
+            names=_joined(names),
+        )
+        arrays = [array_literal(values) for _column, values in written]
+        cursor.execute(statement, (*self._key_arrays(rows), *arrays, array_literal(row.version for row in rows)))
         return cursor.rowcount
 
     def clear_source(self, cursor: Cursor, rows: t.Sequence[Row]) -> int:
@@ -220,4 +257,4 @@ def _joined(parts: t.Iterable[sql.Composable]) -> sql.Composed:
     return sql.SQL(", ").join(parts)
 
 
-__all__ = ("ENCRYPTED_LOOKING", "PAGE_BYTES", "Counts", "Row", "Statements", "Value", "Which", "array_literal", "copy_line")
+__all__ = ("ENCRYPTED_LOOKING", "PAGE_BYTES", "Counts", "Row", "Statements", "Value", "Which", "array_literal", "column_kind", "copy_line")

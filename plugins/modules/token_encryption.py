@@ -22,12 +22,13 @@ options:
       - V(prepared) checks the table and its columns, and puts the guard trigger in, or takes it out where O(guard_trigger=false). No row is written
         and no key is needed.
       - V(encrypted) encrypts what has clear text and no ciphertext. The clear text stays.
+      - V(rotated) moves the ciphertexts to the first key of O(encryption_keys), in place or by O(shadow) columns, and verifies all with that key alone.
       - V(cleared) sets the clear text NULL, row by row, where the ciphertext has just been decrypted to the same text.
       - V(decrypted) is the undo. It writes the decrypted text to rows whose clear text is NULL or differs. The ciphertext stays.
         With O(backup) it first writes what the undo file holds, which needs no key of O(encryption_keys).
     type: str
     default: encrypted
-    choices: [prepared, encrypted, cleared, decrypted]
+    choices: [prepared, encrypted, rotated, cleared, decrypted]
   guard_trigger:
     description:
       - A trigger that empties ciphertext and nonce when a statement changes the clear text alone, so that the row counts as not
@@ -36,10 +37,23 @@ options:
       - V(false) takes it out for V(prepared), and for V(encrypted) once every row is verified. Take it out before a migration drops these columns.
     type: bool
     default: true
+  shadow:
+    description:
+      - How O(state=rotated) works.
+      - V(none) encrypts in place, for an application that reads with several keys.
+      - V(filled) gives an application that knows a single key a second pair of columns, C(CIPHERTEXT__shadow) and C(NONCE__shadow), under the first key,
+        and a trigger that empties them where the application writes. The application reads and writes on as before.
+      - V(swapped) does the same and exchanges the two pairs by renaming, in one transaction, while no process with the old key writes. The way back is
+        the same call with the keys in the other order; only what was written since is encrypted again.
+      - V(dropped) removes the second pair, once the first key opens every row.
+      - What hangs on the columns (a constraint, an index, a view, NOT NULL, privileges on a column) would stay with the old pair, so it stops the module.
+    type: str
+    default: none
+    choices: [none, filled, swapped, dropped]
   backup:
     description:
-      - An encrypted file with the clear tokens of the rows that V(encrypted) encrypts and V(cleared) clears. A batch is in it, on the disk, before its
-        rows are committed. The file ends with a record that shows whether it was cut off; a later run adds to it.
+      - An encrypted file with the clear tokens of the rows that V(encrypted) encrypts, V(rotated) rotates and V(cleared) clears.
+        A batch is in it, on the disk, before its rows are committed. The file ends with a record that shows whether it was cut off; a later run adds to it.
       - V(decrypted) reads it, writes a token only where the clear text is NULL and the ciphertext is still the one that was made of it, and refuses a
         damaged file before it writes.
     type: dict
@@ -113,6 +127,21 @@ EXAMPLES = r"""
     table: credentials
     guard_trigger: false
 
+- name: Rotate the key of an application that reads with the old one and the new one (TOKEN_ENCRYPTION_KEYS=new,old)
+  lastro.deploy.token_encryption:
+    environment_file: /opt/calendar-api/env/r3.env
+    key_variable: TOKEN_ENCRYPTION_KEYS
+    table: credentials
+    state: rotated
+
+- name: Rotate the key of one that knows a single key, in maintenance and before it starts with the new one
+  lastro.deploy.token_encryption:
+    database_url: "{{ deploy_database.url }}"
+    encryption_keys: ["{{ new_key }}", "{{ old_key }}"]
+    table: credentials
+    state: rotated
+    shadow: swapped
+
 - name: Set the clear text NULL
   lastro.deploy.token_encryption:
     environment_file: /opt/calendar-api/env/r2.env
@@ -170,6 +199,16 @@ decrypted:
   returned: success, and on failures of the verification
   type: int
   sample: 0
+rotated:
+  description: Rows that this run encrypted with the first key; in check mode, would encrypt.
+  returned: success, and on failures of the verification
+  type: int
+  sample: 0
+swapped:
+  description: Whether this run exchanged the columns with their shadow; in check mode, would exchange.
+  returned: success, and on failures of the verification
+  type: bool
+  sample: false
 already:
   description: Rows whose ciphertext and nonce were both filled when the module began.
   returned: success, and on failures of the verification

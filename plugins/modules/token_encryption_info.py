@@ -72,6 +72,16 @@ decrypted:
   returned: success
   type: int
   sample: 0
+rotated:
+  description: Always 0, since nothing is written.
+  returned: success
+  type: int
+  sample: 0
+swapped:
+  description: Always false, since nothing is written.
+  returned: success
+  type: bool
+  sample: false
 already:
   description: Rows whose ciphertext and nonce were both filled when the module began.
   returned: success

@@ -13,6 +13,7 @@ from ansible_collections.lastro.deploy.plugins.module_utils import _token_cipher
 from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
 from ansible_collections.lastro.deploy.plugins.module_utils._token_cipher import COLUMN_TYPES, ColumnType, KeyRing, Verdict, decode, encode
 from ansible_collections.lastro.deploy.plugins.module_utils._token_codec import Codec
+from ansible_collections.lastro.deploy.plugins.module_utils._token_columns import Column, Table
 from ansible_collections.lastro.deploy.plugins.module_utils._token_keys import parse_key
 from ansible_collections.lastro.deploy.plugins.module_utils._token_sql import ENCRYPTED_LOOKING, Row, array_literal, copy_line
 from cryptography.fernet import Fernet
@@ -26,6 +27,12 @@ VECTORS = [json.loads(line) for line in BLOCKS["json"].splitlines()]
 # What PostgreSQL's text can hold: no NUL, no lone surrogates.
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 OLD, NEW = os.urandom(32), os.urandom(32)
+
+
+def table_of(column_type: ColumnType) -> Table:
+    """A table whose columns are of this type."""
+    source, ciphertext, nonce = (Column(name, False, "pg_catalog", "text", "text", "S") for name in ("token", "token_encrypted", "token_nonce"))
+    return Table(1, "public", "credentials", (), source, ciphertext, nonce, column_type)
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: str(vector["name"]))
@@ -48,9 +55,9 @@ def test_what_is_encrypted_comes_back(texts: list[str], column_type: ColumnType)
         assert AESGCM(NEW).decrypt(one.nonce, one.ciphertext, None).decode() == text
         stored = [encode(column_type, one.ciphertext), encode(column_type, one.nonce)]
         values = [memoryview(bytes.fromhex(value[2:])) if column_type == "bytea" else value for value in stored]
-        assert Codec(ring, column_type).judge(Row(("1",), "7", text, *values)) == Verdict("verified", text)
-        assert Codec(ring, column_type).judge(Row(("1",), "7", None, *values)) == Verdict("verified", text)
-        assert Codec(ring, column_type).judge(Row(("1",), "7", text + "x", *values)) == Verdict("mismatch", text)
+        assert Codec(ring, table_of(column_type)).judge(Row(("1",), "7", text, *values)) == Verdict("verified", text)
+        assert Codec(ring, table_of(column_type)).judge(Row(("1",), "7", None, *values)) == Verdict("verified", text)
+        assert Codec(ring, table_of(column_type)).judge(Row(("1",), "7", text + "x", *values)) == Verdict("mismatch", text)
 
 
 @given(st.binary(max_size=100))
@@ -120,7 +127,7 @@ def test_bytes_that_no_text_column_could_have_held_are_damage(data: bytes) -> No
     ],
 )
 def test_rows_without_a_whole_pair(row: Row, kind: str) -> None:
-    assert Codec(KeyRing([NEW]), "hex").judge(row).kind == kind
+    assert Codec(KeyRing([NEW]), table_of("hex")).judge(row).kind == kind
 
 
 @pytest.mark.parametrize("value", ["a b", "Zg==Zg==", "é"])
