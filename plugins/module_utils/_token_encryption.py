@@ -14,16 +14,30 @@ import typing as t
 
 from ._postgres import ConnectionSettings, connect, require_psycopg2
 from ._progress import Clock, Progress
+from ._token_checks import broken_constraints, dependents
 from ._token_cipher import KeyRing
+from ._token_clearing import proposal, residual_risk, scrub
 from ._token_codec import Codec
 from ._token_columns import read_table
-from ._token_errors import failing, looks_encrypted, no_key, not_nullable, not_restored, refusals, still_clear, still_written, stuck, wrong_key
+from ._token_errors import (
+    depended_on,
+    failing,
+    looks_encrypted,
+    no_key,
+    not_nullable,
+    not_restored,
+    refusals,
+    still_clear,
+    still_written,
+    stuck,
+    would_break,
+    wrong_key,
+)
 from ._token_guard import SESSION_SWITCH, Sleep, put_in, read_guard, take_out
 from ._token_jobs import Job, clearing, encrypting, restoring, undoing
 from ._token_lag import Replicas
 from ._token_lock import take_lock
 from ._token_options import Options, Question, State
-from ._token_residue import RESIDUAL_RISK
 from ._token_rotation import Rotated, Rotation
 from ._token_sql import Counts, Statements
 from ._token_undo import UndoReader, UndoWriter
@@ -122,7 +136,7 @@ class _Run:
         after = facts["diff"]["after"]
         after["rows_to_encrypt"] -= facts["encrypted"]
         after["clear_values"] += facts["decrypted"] - facts["cleared"]
-        return facts
+        return {**facts, **(self._clear_up() if self._options.state == "cleared" else {})}
 
     def act(self) -> dict[str, t.Any]:
         """Do it, verify it, and say what was done."""
@@ -140,7 +154,7 @@ class _Run:
         self._judge(tally, {**facts, "guard_trigger": change == "in" or self._guard == "in"})
         if change == "out":
             take_out(self._connection, self.table, sleep=self._sleep)
-        return facts
+        return {**facts, **(self._clear_up() if self._options.state == "cleared" else {})}
 
     def _guard_change(self) -> t.Literal["in", "out", "none"]:
         """C(cleared) and C(rotated) leave the trigger as it is, and C(decrypted) does not take it out."""
@@ -247,12 +261,37 @@ class _Run:
             seen = sample(self._pages.sample(counts.total), self._codec)
             if seen.failures.counts["wrong_key"]:
                 raise wrong_key(self.table, seen)
+        self._check_table()
         if options.state == "cleared":
             if self.table.source.not_null:
                 raise not_nullable(self.table)
             if counts.pending:
                 raise still_clear(self.table, counts.pending)
         return counts
+
+    def _check_table(self) -> None:
+        """Who depends on the clear column, and what would refuse the new rows. Raises LastroError."""
+        state = self._options.state
+        with self._connection.cursor() as cursor:
+            found = dependents(cursor, self.table, self._options.accept_dependents) if state in ("encrypted", "cleared") else []
+            broken = broken_constraints(cursor, self.table, self._statements, state)
+        self._connection.commit()
+        if found:
+            raise depended_on(self.table, self.table.source.name, found)
+        if broken:
+            raise would_break(self.table, broken)
+
+    def _clear_up(self) -> dict[str, t.Any]:
+        """After C(cleared): the rewrite, where asked for, and the truth about what is left."""
+        options = self._options
+        scrubs = options.scrub == "vacuum_full"
+        if scrubs and not options.check_mode:
+            scrub(self._connection, self.table, sleep=self._sleep)
+        with self._connection.cursor() as cursor:
+            risks = residual_risk(cursor, self.table, scrubbed=scrubs, undo_file=str(options.backup.path) if options.backup else "")
+            text = proposal(cursor, self.table)
+        self._connection.commit()
+        return {"residual_risk": [risk._asdict() for risk in risks], "scrubbed": scrubs, "proposal": text, **({"changed": True} if scrubs else {})}
 
     def _judge(self, tally: Tally, facts: dict[str, t.Any]) -> None:
         if tally.failures.total:
@@ -271,7 +310,6 @@ class _Run:
             "changed": change != "none" or outcome.written > 0,
             "diff": {"before": before, "after": after},
             "backup": {"path": str(self._options.backup.path), "rows": self._undo.rows if self._undo else 0} if self._options.backup else {},
-            "residual_risk": [text._asdict() for text in RESIDUAL_RISK] if state == "cleared" else [],
         }
 
 
@@ -296,6 +334,8 @@ def result(counts: Counts, tally: Tally, outcome: Outcome, *, guard: bool, rows_
         "guard_trigger": guard,
         "backup": {},
         "residual_risk": [],
+        "scrubbed": False,
+        "proposal": "",
     }
 
 

@@ -144,10 +144,25 @@ def depended_on(table: Table, columns: str, found: list[str]) -> LastroError:
     return LastroError(
         f"What hangs on {columns} of {table} would break: {'; '.join(found)}. Nothing was written.",
         remedy=Text(
-            en="Drop it in a migration, or make it anew on the right column afterwards. A lookup by token can go by hash_column.",
-            pt_BR="Remova-o numa migração, ou recrie-o depois na coluna certa. Uma busca pelo token pode usar hash_column.",
+            en="Drop it in a migration or make it anew on the right column. A lookup by token can go by the HMAC in hash_column;"
+            " what nobody needs any more can be named in accept_dependents.",
+            pt_BR="Remova-o numa migração ou recrie-o na coluna certa. Uma busca pelo token pode usar o HMAC de hash_column;"
+            " o que ninguém mais usa pode ser indicado em accept_dependents.",
         ),
         dependents=found,
+    )
+
+
+def would_break(table: Table, found: dict[str, int]) -> LastroError:
+    """Rows that a constraint would refuse."""
+    parts = "; ".join(f"{name} ({count} rows)" for name, count in found.items())
+    return LastroError(
+        f"Rows of {table} would break a constraint: {parts}. Nothing was written, since the server would log the rows that it refuses.",
+        remedy=Text(
+            en="Let a migration change the constraint or the column's length, or correct these rows.",
+            pt_BR="Altere a restrição ou o tamanho da coluna numa migração, ou corrija essas linhas.",
+        ),
+        constraints=found,
     )
 
 
@@ -214,5 +229,6 @@ __all__ = (
     "still_needed",
     "still_written",
     "stuck",
+    "would_break",
     "wrong_key",
 )

@@ -122,10 +122,11 @@ def locked(connection: PostgresConnection, table: Table, act: t.Callable[[Cursor
         else:
             connection.commit()
             return done
-    raise _locked(connection, table)
+    raise cannot_lock(connection, table)
 
 
-def _locked(connection: PostgresConnection, table: Table) -> LastroError:
+def cannot_lock(connection: PostgresConnection, table: Table) -> LastroError:
+    """The error for a lock that did not come, with the sessions that hold it."""
     with connection.cursor() as cursor:
         cursor.execute(_HOLDERS, (table.oid,))
         holders = [f"{pid} ({name or 'unnamed'})" for pid, name in cursor.fetchall()]
@@ -166,4 +167,17 @@ def _body(cursor: Cursor, table: Table) -> str:
     return body.as_string(cursor)
 
 
-__all__ = ("ATTEMPTS", "SESSION_SWITCH", "GuardState", "Sleep", "execute_all", "guard_name", "guard_of_shadow", "locked", "put_in", "read_guard", "take_out")
+__all__ = (
+    "ATTEMPTS",
+    "SESSION_SWITCH",
+    "GuardState",
+    "Sleep",
+    "cannot_lock",
+    "execute_all",
+    "guard_name",
+    "guard_of_shadow",
+    "locked",
+    "put_in",
+    "read_guard",
+    "take_out",
+)

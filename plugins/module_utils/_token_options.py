@@ -38,6 +38,8 @@ class Options:
     accept_encrypted_looking: bool
     accept_loss: bool
     shadow: Shadow
+    scrub: t.Literal["none", "vacuum_full"]
+    accept_dependents: list[str]
     backup: Place | None
     application_name: str
     check_mode: bool
@@ -86,6 +88,8 @@ _OWN_OPTIONS = (
     "accept_encrypted_looking",
     "accept_loss",
     "shadow",
+    "scrub",
+    "accept_dependents",
 )
 
 
@@ -102,6 +106,8 @@ def token_encryption_argument_spec() -> ArgumentSpec:
             "max_replica_lag": {"type": "float", "default": 0.0},
             "accept_encrypted_looking": {"type": "bool", "default": False},
             "shadow": {"type": "str", "default": "none", "choices": ["none", "filled", "swapped", "dropped"]},
+            "scrub": {"type": "str", "default": "none", "choices": ["none", "vacuum_full"]},
+            "accept_dependents": {"type": "list", "elements": "str", "default": []},
             "accept_loss": {"type": "bool", "default": False},
             "backup": {
                 "type": "dict",

@@ -107,6 +107,10 @@ class Statements:
             "all": sql.SQL("true"),
         }
 
+    def where(self, which: Which) -> sql.Composable:
+        """The condition of a kind of rows, of the table as C(t)."""
+        return self._where[which]
+
     def count(self, cursor: Cursor) -> Counts:
         """Count the table's rows in one scan."""
         statement = sql.SQL(

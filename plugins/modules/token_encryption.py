@@ -50,6 +50,20 @@ options:
     type: str
     default: none
     choices: [none, filled, swapped, dropped]
+  scrub:
+    description:
+      - V(vacuum_full) rewrites the table after O(state=cleared), so that its files hold no old row version with a clear token. It takes the table's exclusive
+        lock for that long, needs the table's owner, and does so each time it is asked for.
+    type: str
+    default: none
+    choices: [none, vacuum_full]
+  accept_dependents:
+    description:
+      - Names of unique indexes, views and generated columns on the clear column that may stay for V(encrypted) and V(cleared). Others stop the module, since
+        they break, or hold a copy, once the clear text is gone. A unique index is accepted where O(hash_column) takes its place.
+    type: list
+    elements: str
+    default: []
   backup:
     description:
       - An encrypted file with the clear tokens of the rows that V(encrypted) encrypts, V(rotated) rotates and V(cleared) clears.
@@ -99,6 +113,7 @@ options:
     type: bool
     default: false
 notes:
+  - CHECK constraints and lengths of columns are tried on an image of the rows before the first write, since the server would log a row that it refuses.
   - In check mode rows are counted, and a sample of what is encrypted is decrypted; the numbers are those that the run would reach.
   - The trigger and its function are named C(lastro_guard_TABLE_HASH), fixed by table and columns.
   - One run for a table at a time; a PostgreSQL advisory lock sees to it. Connect to the server, not to a pooler.
@@ -278,8 +293,18 @@ backup:
   returned: success, and on failures of the verification
   type: dict
   sample: {path: /var/backups/calendar-api/undo/credentials.jsonl, rows: 49988}
+scrubbed:
+  description: Whether the table was rewritten; in check mode, would be.
+  returned: success, and on failures of the verification
+  type: bool
+  sample: false
+proposal:
+  description: For O(state=cleared), an Alembic revision that drops the clear column, to be read and put into the project.
+  returned: success, and on failures of the verification
+  type: str
+  sample: ""
 residual_risk:
-  description: For O(state=cleared), what still holds clear tokens, each as a text in C(en) and C(pt_BR).
+  description: For O(state=cleared), what may still hold clear tokens as far as the server tells, each as a text in C(en) and C(pt_BR).
   returned: success, and on failures of the verification
   type: list
   elements: dict

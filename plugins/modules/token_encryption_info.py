@@ -151,6 +151,16 @@ backup:
   returned: success
   type: dict
   sample: {}
+scrubbed:
+  description: Always false, since nothing is written.
+  returned: success
+  type: bool
+  sample: false
+proposal:
+  description: Always empty; M(lastro.deploy.token_encryption) returns it.
+  returned: success
+  type: str
+  sample: ""
 residual_risk:
   description: Always empty; M(lastro.deploy.token_encryption) returns it.
   returned: success

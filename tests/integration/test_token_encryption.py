@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
+from alembic.config import Config
 from ansible_collections.lastro.deploy.plugins.module_utils import _token_lock
 from ansible_collections.lastro.deploy.plugins.module_utils._postgres import parse_url
 from ansible_collections.lastro.deploy.plugins.module_utils._progress import silent
@@ -274,12 +276,121 @@ def test_a_role_without_the_right_is_told_so(credentials: Credentials, run: Modu
         credentials.sql(f"DROP OWNED BY {name}; DROP ROLE {name}")
 
 
-def test_a_failing_constraint_shows_no_row(credentials: Credentials, run: ModuleRun) -> None:
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("ALTER TABLE credentials ADD CONSTRAINT short CHECK (octet_length(token_encrypted) < 20)", None, "constraint short (3 rows)"),
+        ("ALTER TABLE credentials ADD CONSTRAINT odd CHECK (id <> 2 OR token_nonce IS NULL) NOT VALID", None, "constraint odd (1 rows)"),
+        (
+            "ALTER TABLE credentials ALTER token_encrypted TYPE varchar(90), ALTER token_nonce TYPE varchar(23)",
+            "hex",
+            "length of column token_encrypted (3 rows); length of column token_nonce (3 rows)",
+        ),
+        ("ALTER TABLE credentials ALTER token_encrypted TYPE text, ALTER token_nonce TYPE varchar(15)", "base64", "length of column token_nonce (3 rows)"),
+    ],
+)
+def test_a_constraint_that_would_fail_stops_before_the_server_logs_a_row(
+    credentials: Credentials, run: ModuleRun, postgres: Postgres, case: tuple[str, str | None, str]
+) -> None:
+    ddl, column_type, named = case
     credentials.create(3)
-    credentials.sql("ALTER TABLE credentials ADD CHECK (octet_length(token_encrypted) < 20)")
+    credentials.sql(ddl)
+    start = postgres.log.stat().st_size
+    result = run(column_type=column_type)
+    assert f"would break a constraint: {named}" in result["msg"]
+    with postgres.log.open("rb") as stream:
+        stream.seek(start)
+        assert b"token-1-" not in stream.read()
+    assert (credentials.triggers(), credentials.sql("SELECT count(token_encrypted) FROM credentials")) == ([], [(0,)])
+
+
+def test_constraints_that_hold_are_in_nobodys_way(credentials: Credentials, run: ModuleRun) -> None:
+    credentials.create(3)
+    credentials.sql("ALTER TABLE credentials ADD CHECK (octet_length(token_nonce) = 12), ADD CHECK (octet_length(token_encrypted) = octet_length(token) + 16)")
+    credentials.sql("ALTER TABLE credentials ADD CONSTRAINT held CHECK (token ~ '^token-[0-9%{}]+' OR token_encrypted IS NOT NULL)")
+    assert run()["encrypted"] == 3
+    credentials.sql("ALTER TABLE credentials ADD CONSTRAINT kept CHECK (token IS NOT NULL OR id > 1)")
+    assert "would break a constraint: constraint kept (1 rows)" in run(state="cleared")["msg"]
+    assert credentials.stale() == []
+    credentials.sql("ALTER TABLE credentials DROP CONSTRAINT kept")
+    assert run(state="cleared")["cleared"] == 3
+    credentials.sql("ALTER TABLE credentials ADD CONSTRAINT gone CHECK (token IS NULL)")
+    assert "would break a constraint: constraint gone (3 rows)" in run(state="decrypted")["msg"]
+
+
+@pytest.mark.parametrize(
+    ("ddl", "name", "named"),
+    [
+        ("CREATE VIEW seen AS SELECT id, token FROM credentials", "seen", "view seen"),
+        ("CREATE MATERIALIZED VIEW kept AS SELECT token FROM credentials", "kept", "materialized view kept"),
+        ("ALTER TABLE credentials ADD CONSTRAINT one UNIQUE (token)", "one", "unique index one"),
+        ("CREATE UNIQUE INDEX lowered ON credentials (lower(token))", "lowered", "unique index lowered"),
+        ("ALTER TABLE credentials ADD short text GENERATED ALWAYS AS (substr(token, 1, 3)) STORED", "short", "generated column short"),
+    ],
+)
+def test_what_depends_on_the_clear_column_is_named_before_the_first_write(credentials: Credentials, run: ModuleRun, ddl: str, name: str, named: str) -> None:
+    credentials.create(3)
+    credentials.sql("CREATE INDEX harmless ON credentials (token); CREATE VIEW other AS SELECT id FROM credentials")
+    credentials.sql(ddl)
     result = run()
-    assert "SQLSTATE 23514" in result["msg"]
-    assert "token-1-" not in json.dumps(result)
+    assert f"What hangs on token of public.credentials would break: {named}. Nothing was written." in result["msg"]
+    assert (result["dependents"], credentials.triggers()) == ([named], [])
+    assert "hash_column" in result["msg"]
+    credentials.sql("ALTER TABLE credentials ADD lookup bytea")
+    # The HMAC takes the place of a unique index.
+    assert ("hash_column" in run(hash_column="lookup").get("msg", "")) == ("unique" not in named)
+    assert run(accept_dependents=[name])["clear_left"] == 0
+    assert named in run(state="cleared")["msg"]
+
+
+def test_scrub_removes_the_clear_text_from_the_tables_files(credentials: Credentials, run: ModuleRun, postgres: Postgres) -> None:
+    credentials.create(500)
+    (path,) = credentials.sql("SELECT current_setting('data_directory') || '/' || pg_relation_filepath('credentials')")[0]
+    run()
+    plain = run(state="cleared")
+    credentials.sql("CHECKPOINT")
+    assert b"token-77-" in Path(path).read_bytes()
+    assert (plain["scrubbed"], "VACUUM FULL" in plain["residual_risk"][0]["en"]) == (False, True)
+    assert run(state="cleared", scrub="vacuum_full", check=True)["scrubbed"] is True
+    scrubbed = run(state="cleared", scrub="vacuum_full")
+    credentials.sql("CHECKPOINT")
+    (path,) = credentials.sql("SELECT current_setting('data_directory') || '/' || pg_relation_filepath('credentials')")[0]
+    assert b"token-77-" not in Path(path).read_bytes()
+    assert (scrubbed["changed"], scrubbed["scrubbed"]) == (True, True)
+    texts = " ".join(risk["en"] for risk in scrubbed["residual_risk"])
+    assert "VACUUM FULL" not in texts
+    for word in ("Write-ahead log (archive_mode off, 0 replicas", "Backups", "server's log", "provider"):
+        assert word in texts
+    assert credentials.sql("SELECT count(*) FROM credentials WHERE token_encrypted IS NOT NULL") == [(500,)]
+
+
+def test_the_proposed_revision_drops_the_column_where_alembic_runs_it(credentials: Credentials, run: ModuleRun, tmp_path: Path) -> None:
+    credentials.create(5)
+    credentials.sql("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY); INSERT INTO alembic_version VALUES ('abc123')")
+    run()
+    text = run(state="cleared")["proposal"]
+    assert "down_revision = 'abc123'" in text
+    versions = tmp_path / "versions"
+    versions.mkdir()
+    (versions / "abc123_before.py").write_text("revision = 'abc123'\ndown_revision = None\n\n\ndef upgrade():\n    pass\n\n\ndef downgrade():\n    pass\n")
+    (versions / "drop.py").write_text(text)
+    (tmp_path / "env.py").write_text(
+        "import sqlalchemy as sa\nfrom alembic import context\n"
+        f"with sa.create_engine({credentials.url!r}, poolclass=sa.pool.NullPool).connect() as connection:\n"
+        "    context.configure(connection=connection)\n    with context.begin_transaction():\n        context.run_migrations()\n    connection.commit()\n"
+    )
+    config = Config()
+    config.set_main_option("script_location", str(tmp_path))
+    credentials.sql("UPDATE credentials SET token = 'again', token_encrypted = token_encrypted || '' WHERE id = 2")
+    with pytest.raises(RuntimeError, match="1 rows still have a clear token"):
+        command.upgrade(config, "heads")
+    credentials.sql("SET lastro_deploy.token_guard = off; UPDATE credentials SET token = NULL")
+    command.upgrade(config, "heads")
+    columns = "SELECT column_name::text FROM information_schema.columns WHERE table_name = 'credentials' ORDER BY 1"
+    assert credentials.sql(columns) == [("id",), ("token_encrypted",), ("token_nonce",)]
+    assert credentials.triggers() == []
+    command.downgrade(config, "abc123")
+    assert ("token",) in credentials.sql(columns)
 
 
 def test_two_runs_for_one_table_exclude_each_other(credentials: Credentials, run: ModuleRun, monkeypatch: pytest.MonkeyPatch) -> None:
