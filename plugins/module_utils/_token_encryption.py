@@ -90,8 +90,9 @@ def look(settings: ConnectionSettings, question: Question, *, progress: Progress
         tally, started = tally_of(counts), clock()
         if question.verify != "none":
             pages, codec = Pages(connection, statements, LOOK_PAGE), Codec(KeyRing(question.keys), table)
+            pages.expect(counts.largest)
             if question.verify == "all":
-                tally = verify(pages.walk("all"), codec, counts.total, progress)
+                tally = verify(pages.walk("all", reads_only=True), codec, counts.total, progress)
             else:
                 seen = sample(pages.sample(counts.total), codec)
                 tally.verified, tally.failures = seen.verified, seen.failures
@@ -190,7 +191,7 @@ class _Run:
             done = rotation.act(writers)
         # What is filled waits beside ciphertexts of the old key; after all else the first key alone must open every row.
         codec = rotation.codec if self._options.shadow == "filled" else rotation.codec.first()
-        tally = verify(self._pages.walk("all"), codec, counts.total, self._progress)
+        tally = verify(self._pages.walk("all", reads_only=True), codec, counts.total, self._progress)
         facts = self._rotated(counts, tally, done)
         self._judge(tally, facts)
         return facts
@@ -225,7 +226,7 @@ class _Run:
         done = Outcome()
         for _round in range(ROUNDS):
             done = done.and_then(self._repeat(writers, job, total))
-            tally = verify(self._pages.walk("all"), codec, counts.total, self._progress)
+            tally = verify(self._pages.walk("all", reads_only=True), codec, counts.total, self._progress)
             if tally.failures.total or not tally.pending or self._options.state != "encrypted":
                 break
         else:
@@ -243,6 +244,7 @@ class _Run:
         with self._connection.cursor() as cursor:
             counts = self._statements.count(cursor)
         self._connection.commit()
+        self._pages.expect(counts.largest)
         return counts
 
     def _check(self) -> Counts:

@@ -50,7 +50,10 @@ class Row(t.NamedTuple):
 
 
 class Counts(t.NamedTuple):
-    """One look at the whole table, in rows. *sealed*: both columns filled; *undoable*: sealed without a clear text."""
+    """One look at the whole table, in rows. *sealed*: both columns filled; *undoable*: sealed without a clear text.
+
+    *largest*: bytes of the largest row's values.
+    """
 
     total: int
     null_rows: int
@@ -59,6 +62,7 @@ class Counts(t.NamedTuple):
     clear_values: int
     undoable: int
     suspicious: int
+    largest: int
 
 
 def array_literal(values: t.Iterable[str]) -> str:
@@ -99,7 +103,7 @@ class Statements:
         if table.lookup:
             pending = sql.SQL("({} OR {} AND {} IS NULL)").format(pending, sealed, sql.Identifier(table.lookup.name))
         further = (table.lookup, table.key_id, *(table.shadow or ()))
-        self._further = [sql.Identifier("t", column.name) if column else sql.SQL("NULL::bytea") for column in further]
+        self._further = [sql.Identifier("t", column.name) if column else sql.SQL("NULL::bytea") for column in further] if any(further) else []
         self._where: dict[Which, sql.Composable] = {
             "pending": pending,
             "clear": sql.SQL("({} IS NOT NULL)").format(self._source),
@@ -116,7 +120,8 @@ class Statements:
         statement = sql.SQL(
             "SELECT count(*), count(*) FILTER (WHERE {source} IS NULL AND {ciphertext} IS NULL AND {nonce} IS NULL),"
             " count(*) FILTER (WHERE {sealed}), count(*) FILTER (WHERE {pending}), count({source}),"
-            " count(*) FILTER (WHERE {source} IS NULL AND {sealed}), count(*) FILTER (WHERE {pending} AND {source}::text ~ %s)"
+            " count(*) FILTER (WHERE {source} IS NULL AND {sealed}), count(*) FILTER (WHERE {pending} AND {source}::text ~ %s),"
+            " coalesce(max(coalesce(octet_length({source}::text), 0) + coalesce(octet_length({ciphertext}), 0)), 0)"
             " FROM {table} AS t"
         ).format(**self._names(), sealed=self._where["sealed"], pending=self._where["pending"])
         cursor.execute(statement, (ENCRYPTED_LOOKING,))
@@ -130,30 +135,35 @@ class Statements:
         cursor.execute(statement, (ENCRYPTED_LOOKING, limit))
         return [tuple(row) for row in cursor.fetchall()]
 
-    def page(self, cursor: Cursor, which: Which, limit: int, *, after: tuple[str, ...] | None = None, backwards: bool = False) -> list[Row]:
-        """At most *limit* rows (fewer where they are large) in the order of the key, those behind *after*."""
+    def page(self, cursor: Cursor, which: Which, limit: int, *, after: tuple[str, ...] | None = None, backwards: bool = False, sized: bool = True) -> list[Row]:
+        """At most *limit* rows (with *sized* fewer where they are large) in the order of the key, those behind *after*."""
         aliases = [sql.Identifier(f"k{number}") for number in range(len(self._keys))]
         direction = sql.SQL(" DESC" if backwards else " ASC")
-        statement = sql.SQL(
-            "SELECT {texts}, version, source, ciphertext, nonce{f} FROM ("
-            " SELECT *, sum(size) OVER (ORDER BY {window} ROWS UNBOUNDED PRECEDING) - size AS before FROM ("
-            "  SELECT {keys}, xmin::text AS version, {source}::text AS source, {ciphertext} AS ciphertext, {nonce} AS nonce{further},"
-            "   coalesce(octet_length({source}::text), 0) + coalesce(octet_length({ciphertext}), 0) AS size"
-            "  FROM {table} AS t WHERE {where}{after} ORDER BY {order} LIMIT %s) AS page) AS sized"
-            " WHERE before < %s ORDER BY {window}"
+        further = [sql.Identifier(f"f{number}") for number in range(len(self._further))]
+        size = sql.SQL(", coalesce(octet_length({source}::text), 0) + coalesce(octet_length({ciphertext}), 0) AS size").format(**self._names())
+        page = sql.SQL(
+            "SELECT {keys}, xmin::text AS version, {source}::text AS source, {ciphertext} AS ciphertext, {nonce} AS nonce{further}{size}"
+            " FROM {table} AS t WHERE {where}{after} ORDER BY {order} LIMIT %s"
         ).format(
             **self._names(),
-            # Other output names than k0, k1, ...: ORDER BY would take those, and sort as text.
-            texts=_joined(sql.SQL("{}::text AS {}").format(alias, sql.Identifier(f"t{number}")) for number, alias in enumerate(aliases)),
             keys=_joined(sql.SQL("{} AS {}").format(key, alias) for key, alias in zip(self._keys, aliases, strict=True)),
-            window=_joined(alias + direction for alias in aliases),
-            order=_joined(key + direction for key in self._keys),
+            further=_listed(sql.SQL("{} AS {}").format(one, alias) for one, alias in zip(self._further, further, strict=True)),
+            size=size if sized else sql.SQL(""),
             where=self._where[which],
             after=self._behind() if after else sql.SQL(""),
-            f=sql.SQL("").join(sql.SQL(", {}").format(sql.Identifier(f"f{number}")) for number in range(len(self._further))),
-            further=sql.SQL("").join(sql.SQL(", {} AS {}").format(one, sql.Identifier(f"f{number}")) for number, one in enumerate(self._further)),
+            order=_joined(key + direction for key in self._keys),
         )
-        cursor.execute(statement, (*(after or ()), limit, PAGE_BYTES))
+        window = _joined(alias + direction for alias in aliases)
+        short = sql.SQL(
+            "(SELECT * FROM (SELECT *, sum(size) OVER (ORDER BY {window} ROWS UNBOUNDED PRECEDING) - size AS before FROM ({page}) AS page) AS sized"
+            " WHERE before < {bytes})"
+        ).format(window=window, page=page, bytes=sql.Literal(PAGE_BYTES))
+        # Other output names than k0, k1, ...: ORDER BY would take those, and sort as text.
+        texts = _joined(sql.SQL("{}::text AS {}").format(alias, sql.Identifier(f"t{number}")) for number, alias in enumerate(aliases))
+        statement = sql.SQL("SELECT {texts}, version, source, ciphertext, nonce{further} FROM {rows} AS rows ORDER BY {window}").format(
+            texts=texts, further=_listed(further), rows=short if sized else sql.SQL("({})").format(page), window=window
+        )
+        cursor.execute(statement, (*(after or ()), limit))
         return self._rows(cursor)
 
     def rows_at(self, cursor: Cursor, keys: t.Sequence[tuple[str, ...]]) -> list[Row]:
@@ -161,13 +171,13 @@ class Statements:
         texts = _joined(sql.SQL("{}::text").format(key) for key in self._keys)
         values = _joined(sql.Identifier("t", column.name) for column in (self._table.ciphertext, self._table.nonce))
         statement = sql.SQL(
-            "SELECT {texts}, t.xmin::text, {source}::text, {values}, {further} FROM {table} AS t JOIN unnest({arrays}) AS v({aliases}) ON {join}"
+            "SELECT {texts}, t.xmin::text, {source}::text, {values}{further} FROM {table} AS t JOIN unnest({arrays}) AS v({aliases}) ON {join}"
         ).format(
             **{**self._names(), "source": sql.Identifier("t", self._table.source.name)},
             **self._joining(),
             texts=texts,
             values=values,
-            further=_joined(self._further),
+            further=_listed(self._further),
         )
         cursor.execute(statement, [array_literal(column) for column in zip(*keys, strict=True)])
         return self._rows(cursor)
@@ -176,9 +186,9 @@ class Statements:
         """About *limit* rows with both columns filled, from pages of the table taken at random."""
         percent = min(100.0, 300.0 * limit / max(total, 1))
         statement = sql.SQL(
-            "SELECT {keys}, xmin::text, {source}::text, {ciphertext}, {nonce}, {further} FROM {table} AS t TABLESAMPLE SYSTEM (%s) WHERE {sealed} LIMIT %s"
+            "SELECT {keys}, xmin::text, {source}::text, {ciphertext}, {nonce}{further} FROM {table} AS t TABLESAMPLE SYSTEM (%s) WHERE {sealed} LIMIT %s"
         ).format(
-            **self._names(), keys=_joined(sql.SQL("{}::text").format(key) for key in self._keys), sealed=self._where["sealed"], further=_joined(self._further)
+            **self._names(), keys=_joined(sql.SQL("{}::text").format(key) for key in self._keys), sealed=self._where["sealed"], further=_listed(self._further)
         )
         cursor.execute(statement, (percent, limit))
         return self._rows(cursor)
@@ -259,6 +269,11 @@ class Statements:
 
 def _joined(parts: t.Iterable[sql.Composable]) -> sql.Composed:
     return sql.SQL(", ").join(parts)
+
+
+def _listed(parts: t.Iterable[sql.Composable]) -> sql.Composed:
+    """What follows other things in a list."""
+    return sql.SQL("").join(sql.SQL(", {}").format(part) for part in parts)
 
 
 __all__ = ("ENCRYPTED_LOOKING", "PAGE_BYTES", "Counts", "Row", "Statements", "Value", "Which", "array_literal", "column_kind", "copy_line")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psycopg2
 import pytest
-from ansible_collections.lastro.deploy.plugins.module_utils import _token_guard, _token_writers
+from ansible_collections.lastro.deploy.plugins.module_utils import _token_guard, _token_walk, _token_writers
 from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
 from ansible_collections.lastro.deploy.plugins.module_utils._postgres import parse_url
 from ansible_collections.lastro.deploy.plugins.module_utils._progress import silent
@@ -181,7 +181,8 @@ def test_clear_and_undo_with_a_writer_of_both_columns(credentials: Credentials, 
     assert credentials.sql("SELECT count(token) FROM credentials") == [(5000,)]
 
 
-def test_a_writer_that_is_always_ahead_ends_the_run_and_keeps_the_trigger(credentials: Credentials) -> None:
+def test_a_writer_that_is_always_ahead_ends_the_run_and_keeps_the_trigger(credentials: Credentials, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_token_walk, "READ_PAGE", 5)
     credentials.create(10)
 
     def overtake(done: int, _total: int, unit: str) -> None:
