@@ -41,6 +41,16 @@ options:
       - Columns of type C(bytea) need no value here. For text columns it says which encoding the application reads.
     type: str
     choices: [bytea, base64, base64url, hex]
+  format:
+    description:
+      - V(compat) is what C(AESGCM(key).decrypt(nonce, ciphertext, None)) reads.
+      - V(bound) also authenticates the table, the ciphertext's column and the row's key, so that a ciphertext that was moved to another row, column or table
+        does not open. The application must give the same bytes; C(docs/token-format.md) says which. The table can then not be renamed.
+      - With V(bound), M(lastro.deploy.token_encryption) reads what V(compat) wrote, too, and C(state=rotated) moves it; M(lastro.deploy.token_encryption_info)
+        counts it as C(corrupt).
+    type: str
+    default: compat
+    choices: [compat, bound]
   hash_column:
     description:
       - Column for HMAC-SHA256 of the token, by which the application finds a row once the clear column is empty; C(bytea), or text for hex.

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, lastro.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Format C(compat): AES-256-GCM as the application reads it, and what a row's ciphertext turns out to be.
+"""Formats C(compat), as any application reads it, and C(bound): AES-256-GCM, and what a row's ciphertext turns out to be.
 
 ``docs/token-format.md`` holds the format's definition and test vectors. PRIVATE to the collection.
 """
@@ -12,6 +12,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import itertools
 import os
 import typing as t
 
@@ -28,11 +29,15 @@ except ImportError:
 
 NONCE_BYTES = 12
 TAG_BYTES = 16
+BOUND = b"lastro.deploy bound 1"
 KEY_ID_LABEL = b"lastro.deploy key id"
 LOOKUP_LABEL = b"lastro.deploy lookup"
 
 ColumnType = t.Literal["bytea", "base64", "base64url", "hex"]
 COLUMN_TYPES: tuple[ColumnType, ...] = ("bytea", "base64", "base64url", "hex")
+
+Format = t.Literal["compat", "bound"]
+FORMATS: tuple[Format, ...] = ("compat", "bound")
 
 Kind = t.Literal["none", "pending", "verified", "mismatch", "wrong_key", "corrupt"]
 """What a row holds: nothing, clear text alone, a ciphertext that opens (and equals the clear text where there is one),
@@ -52,6 +57,12 @@ class Verdict(t.NamedTuple):
     kind: Kind
     text: str | None = None
     key: int = 0
+
+
+def binding(table: str, column: str, key: t.Iterable[str]) -> bytes:
+    """What format C(bound) authenticates with a token: its table (C(schema.table)), its column, and the row's key as PostgreSQL writes it."""
+    parts = [part.encode() for part in (table, column, *key)]
+    return BOUND + b"".join(len(part).to_bytes(4, "big") + part for part in parts)
 
 
 def encode(column_type: ColumnType, data: bytes) -> str:
@@ -97,31 +108,34 @@ class KeyRing:
         """HMAC-SHA256 of a token, by which a row is found without its clear text; its key is made from the first key."""
         return hmac.digest(self._lookup_key, text.encode(), "sha256")
 
-    def encrypt(self, texts: t.Sequence[str]) -> list[Sealed]:
-        """Encrypt a batch with the first key; the nonces come from one call of the operating system's generator."""
+    def encrypt(self, texts: t.Sequence[str], bindings: t.Sequence[bytes | None] | None = None) -> list[Sealed]:
+        """Encrypt a batch with the first key, each text with what it is bound to; the nonces come from one call of the operating system's generator."""
         nonces = self._random(NONCE_BYTES * len(texts))
         seal = self._ciphers[0].encrypt
         sealed = []
         for number, text in enumerate(texts):
             nonce = nonces[number * NONCE_BYTES : (number + 1) * NONCE_BYTES]
-            sealed.append(Sealed(seal(nonce, text.encode(), None), nonce))
+            sealed.append(Sealed(seal(nonce, text.encode(), bindings[number] if bindings else None), nonce))
         return sealed
 
-    def opens(self, clear: str | None, ciphertext: bytes | memoryview, nonce: bytes | memoryview) -> bool:
+    def opens(self, clear: str | None, ciphertext: bytes | memoryview, nonce: bytes | memoryview, binding: bytes | None = None) -> bool:
         """Whether the first key opens the value, to the clear text where there is one."""
         try:
-            data = self._ciphers[0].decrypt(nonce, ciphertext, None)
+            data = self._ciphers[0].decrypt(nonce, ciphertext, binding)
             return data == clear.encode() if clear is not None else "\0" not in data.decode()
         except (InvalidTag, ValueError):
             return False
 
-    def judge(self, clear: str | None, ciphertext: bytes, nonce: bytes) -> Verdict:
-        """Decrypt one value and compare it with the row's clear text, where there is one."""
+    def judge(self, clear: str | None, ciphertext: bytes, nonce: bytes, bindings: t.Sequence[bytes | None] = (None,)) -> Verdict:
+        """Decrypt one value and compare it with the row's clear text, where there is one.
+
+        Each of *bindings* is tried with each key; the verdict's key is 0 for the first of both alone.
+        """
         if len(nonce) != NONCE_BYTES or len(ciphertext) < TAG_BYTES:
             return Verdict("corrupt")
-        for number, cipher in enumerate(self._ciphers):
+        for number, (binding, cipher) in enumerate(itertools.product(bindings, self._ciphers)):
             try:
-                data = cipher.decrypt(nonce, ciphertext, None)
+                data = cipher.decrypt(nonce, ciphertext, binding)
             except InvalidTag:
                 continue
             return _compare(clear, data, number)
@@ -165,4 +179,4 @@ def _require_cryptography() -> None:
         )
 
 
-__all__ = ("COLUMN_TYPES", "ColumnType", "KeyRing", "Kind", "Sealed", "Verdict", "decode", "encode")
+__all__ = ("COLUMN_TYPES", "FORMATS", "ColumnType", "Format", "KeyRing", "Kind", "Sealed", "Verdict", "binding", "decode", "encode")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ._token_cipher import ColumnType, KeyRing, Sealed, Verdict, decode
+from ._token_cipher import ColumnType, Format, KeyRing, Sealed, Verdict, binding, decode
 from ._token_columns import Table
 from ._token_sql import Row, Value, column_kind
 
@@ -15,27 +15,30 @@ from ._token_sql import Row, Value, column_kind
 class Codec:
     """Seals and judges rows of one table."""
 
-    def __init__(self, ring: KeyRing, table: Table) -> None:
+    def __init__(self, ring: KeyRing, table: Table, *, kind: Format = "compat", strict: bool = False) -> None:
+        """In format *kind*. C(bound) reads what C(compat) wrote, too, as by another key than the first, unless *strict*."""
         self._ring = ring
         self._table = table
+        self._kind: Format = kind
+        self._strict = strict
         self._is_plain = table.column_type == "bytea" and table.lookup is None
 
     def first(self) -> Codec:
-        """The same with the first key alone."""
-        return Codec(self._ring.first(), self._table)
+        """The same with the first key alone, and with its format alone."""
+        return Codec(self._ring.first(), self._table, kind=self._kind, strict=True)
 
     def of(self, table: Table) -> Codec:
         """The same keys for another look of the table."""
-        return Codec(self._ring, table)
+        return Codec(self._ring, table, kind=self._kind, strict=self._strict)
 
     @property
     def key_id(self) -> bytes:
         """The name of the first key."""
         return self._ring.key_id
 
-    def seal(self, texts: t.Sequence[str]) -> list[Sealed]:
-        """Encrypt a batch with the first key."""
-        return self._ring.encrypt(texts)
+    def seal(self, rows: t.Iterable[Row], texts: t.Sequence[str]) -> list[Sealed]:
+        """Encrypt the texts of rows with the first key."""
+        return self._ring.encrypt(texts, [self._binding(row) for row in rows])
 
     def lookups(self, texts: t.Iterable[str]) -> list[bytes]:
         """Their HMACs, where the table has a column for them."""
@@ -45,7 +48,7 @@ class Codec:
         """Whether the row is verified beyond doubt. Quick; where it says no, ``judge`` says what the row holds."""
         if not self._is_plain or row.ciphertext is None or row.nonce is None:
             return False
-        return self._ring.opens(row.source, t.cast("memoryview", row.ciphertext), t.cast("memoryview", row.nonce))
+        return self._ring.opens(row.source, t.cast("memoryview", row.ciphertext), t.cast("memoryview", row.nonce), self._binding(row))
 
     def judge(self, row: Row) -> Verdict:
         """What the row holds."""
@@ -71,6 +74,13 @@ class Codec:
         ciphertext, nonce = _bytes(self._table.column_type, row.ciphertext), _bytes(self._table.column_type, row.nonce)
         return None if ciphertext is None or nonce is None else Sealed(ciphertext, nonce)
 
+    def _binding(self, row: Row) -> bytes | None:
+        return binding(str(self._table), self._table.ciphertext.name, row.key) if self._kind == "bound" else None
+
+    def _bindings(self, row: Row) -> tuple[bytes | None, ...]:
+        one = self._binding(row)
+        return (one,) if one is None or self._strict else (one, None)
+
     def _judge(self, row: Row, ciphertext: Value, nonce: Value) -> Verdict:
         if ciphertext is None or nonce is None:
             if row.source is not None:
@@ -78,7 +88,7 @@ class Codec:
             return Verdict("none" if ciphertext is nonce else "corrupt")
         try:
             kind = self._table.column_type
-            return self._ring.judge(row.source, decode(kind, ciphertext), decode(kind, nonce))
+            return self._ring.judge(row.source, decode(kind, ciphertext), decode(kind, nonce), self._bindings(row))
         except ValueError:
             return Verdict("corrupt")
 

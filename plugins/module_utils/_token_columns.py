@@ -11,7 +11,7 @@ import typing as t
 
 from ._argspec import ArgumentSpec
 from ._errors import LastroError, Text
-from ._token_cipher import COLUMN_TYPES, ColumnType
+from ._token_cipher import COLUMN_TYPES, FORMATS, ColumnType, Format
 
 with contextlib.suppress(ImportError):
     from psycopg2 import sql
@@ -72,6 +72,7 @@ class Names:
     column_type: ColumnType | None
     hash_column: str | None = None
     key_id_column: str | None = None
+    format: Format = "compat"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +114,7 @@ def columns_argument_spec() -> ArgumentSpec:
             "ciphertext": {"type": "str", "default": "token_encrypted"},
             "nonce": {"type": "str", "default": "token_nonce"},
             "column_type": {"type": "str", "choices": list(COLUMN_TYPES)},
+            "format": {"type": "str", "default": "compat", "choices": list(FORMATS)},
             "hash_column": {"type": "str"},
             "key_id_column": {"type": "str", "no_log": False},
             "encryption_keys": {"type": "list", "elements": "str", "no_log": True},
@@ -134,6 +136,7 @@ def names_from_params(params: t.Mapping[str, t.Any]) -> Names:
         column_type=params.get("column_type"),
         hash_column=params.get("hash_column"),
         key_id_column=params.get("key_id_column"),
+        format=params.get("format") or "compat",
     )
 
 

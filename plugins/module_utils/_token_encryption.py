@@ -89,7 +89,7 @@ def look(settings: ConnectionSettings, question: Question, *, progress: Progress
         connection.commit()
         tally, started = tally_of(counts), clock()
         if question.verify != "none":
-            pages, codec = Pages(connection, statements, LOOK_PAGE), Codec(KeyRing(question.keys), table)
+            pages, codec = Pages(connection, statements, LOOK_PAGE), Codec(KeyRing(question.keys), table, kind=question.names.format, strict=True)
             pages.expect(counts.largest)
             if question.verify == "all":
                 tally = verify(pages.walk("all", reads_only=True), codec, counts.total, progress)
@@ -122,7 +122,7 @@ class _Run:
         connection.commit()
         # Shadow columns come and go during a rotation, which reads them itself.
         self._statements = Statements(dataclasses.replace(self.table, shadow=None))
-        self._codec = Codec(KeyRing(options.keys), self.table) if options.keys else None
+        self._codec = Codec(KeyRing(options.keys), self.table, kind=options.names.format) if options.keys else None
         self._pages = Pages(connection, self._statements, options.batch_size)
         self._undo = UndoWriter(options.backup, self.table, created=_now()) if options.backup and options.writes_backup else None
         self._reader = UndoReader(options.backup, self.table) if options.backup and options.state == "decrypted" else None

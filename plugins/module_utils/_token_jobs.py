@@ -76,7 +76,7 @@ def shadowing(pages: Pages, shadow: Statements, codec: Codec) -> Job:
 
 def _sealing(statements: Statements, codec: Codec, read: int, rows: t.Sequence[tuple[Row, str, Sealed | None]]) -> Batch:
     texts = [text for _row, text, _old in rows]
-    sealed = [old or new for (_row, _text, old), new in zip(rows, codec.seal(texts), strict=True)]
+    sealed = [old or new for (_row, _text, old), new in zip(rows, codec.seal((row for row, *_unused in rows), texts), strict=True)]
     entries = [Entry(row.key, text, one.nonce) for (row, text, _old), one in zip(rows, sealed, strict=True)]
     lookups, written = codec.lookups(texts), [row for row, *_unused in rows]
     return Batch(read, len(rows), lambda cursor: statements.write_sealed(cursor, written, sealed, lookups=lookups, key_id=codec.key_id), entries)

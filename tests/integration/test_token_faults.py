@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import pytest
@@ -45,11 +46,11 @@ def run(database: str, capsys: pytest.CaptureFixture[str]) -> ModuleRun:
 
 
 @pytest.fixture
-def undo(tmp_path: Path) -> dict[str, object]:
+def undo(tmp_path: Path) -> dict[str, Any]:
     return {"path": str(tmp_path / "undo.jsonl"), "recipients": [str(IDENTITY.to_public())]}
 
 
-def restored(credentials: Credentials, run: ModuleRun, undo: dict[str, object], expected: list[tuple[int, str | None]]) -> None:
+def restored(credentials: Credentials, run: ModuleRun, undo: dict[str, Any], expected: list[tuple[int, str | None]]) -> None:
     """The undo file alone gives back every token."""
     run(state="cleared", guard_trigger=False)
     assert credentials.sql("SELECT count(token) FROM credentials") == [(0,)]
@@ -58,7 +59,7 @@ def restored(credentials: Credentials, run: ModuleRun, undo: dict[str, object], 
     assert [row[:2] for row in credentials.rows()] == expected
 
 
-def start(directory: Path, database: str, undo: dict[str, object], **more: object) -> subprocess.Popen[str]:
+def start(directory: Path, database: str, undo: dict[str, Any], **more: object) -> subprocess.Popen[str]:
     """The module as a process."""
     path = directory / "arguments.json"
     given = {"database_url": database, "table": "credentials", "encryption_keys": [text_of(KEY)], "backup": undo, "batch_size": 100, **more}
@@ -68,7 +69,7 @@ def start(directory: Path, database: str, undo: dict[str, object], **more: objec
     return subprocess.Popen(command, env=environment, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def test_kills_at_random_moments_lose_nothing(credentials: Credentials, run: ModuleRun, undo: dict[str, object], seeded: random.Random, rounds: Rounds) -> None:
+def test_kills_at_random_moments_lose_nothing(credentials: Credentials, run: ModuleRun, undo: dict[str, Any], seeded: random.Random, rounds: Rounds) -> None:
     credentials.create(20000)
     expected = [row[:2] for row in credentials.rows()]
     connected = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'lastro.deploy tokens' AND datname = current_database()"
@@ -91,7 +92,7 @@ def test_kills_at_random_moments_lose_nothing(credentials: Credentials, run: Mod
     restored(credentials, run, undo, expected)
 
 
-def test_a_server_that_restarts_ends_the_run_and_the_next_finishes(tmp_path: Path, capsys: pytest.CaptureFixture[str], undo: dict[str, object]) -> None:
+def test_a_server_that_restarts_ends_the_run_and_the_next_finishes(tmp_path: Path, capsys: pytest.CaptureFixture[str], undo: dict[str, Any]) -> None:
     with Postgres.temporary() as server:
         credentials = Credentials(server.url())
         credentials.create(5000)
@@ -104,7 +105,7 @@ def test_a_server_that_restarts_ends_the_run_and_the_next_finishes(tmp_path: Pat
                 server.kill()
                 server.start()
 
-        given = {"backup": undo, "batch_size": 100}
+        given: dict[str, Any] = {"backup": undo, "batch_size": 100}
         with pytest.raises(LastroError, match="The connection to PostgreSQL ended during the work"):
             converge(parse_url(credentials.url), options(**given, pause=0.001), progress=silent, sleep=restart)
         credentials.connection = credentials.connect()
@@ -134,7 +135,7 @@ def full_disk(path: Path) -> collections.abc.Iterator[None]:
 
 
 def test_a_full_disk_under_the_undo_file_stops_before_a_row_lacks_its_entry(
-    credentials: Credentials, run: ModuleRun, undo: dict[str, object], tmp_path: Path
+    credentials: Credentials, run: ModuleRun, undo: dict[str, Any], tmp_path: Path
 ) -> None:
     credentials.create(5000)
     expected = [row[:2] for row in credentials.rows()]
@@ -205,14 +206,14 @@ def watched(credentials: Credentials) -> collections.abc.Iterator[list[str]]:
         found.extend(seen)
 
 
-def test_no_clear_token_shows_anywhere(credentials: Credentials, postgres: Postgres, tmp_path: Path, undo: dict[str, object]) -> None:
+def test_no_clear_token_shows_anywhere(credentials: Credentials, postgres: Postgres, tmp_path: Path, undo: dict[str, Any]) -> None:
     credentials.create(1000)
     tokens = [str(token) for _key, token, *_unused in credentials.rows()]
     name = credentials.url.rpartition("/")[2]
     for setting in ("log_min_duration_statement = 0", "log_statement = 'all'"):
         credentials.sql(f'ALTER DATABASE "{name}" SET {setting}')
     base = {"database_url": credentials.url, "table": "credentials", "encryption_keys": [text_of(KEY)]}
-    states = [
+    states: list[dict[str, Any]] = [
         {"state": "encrypted", "backup": undo},
         {"state": "rotated"},
         {"state": "cleared", "backup": undo},

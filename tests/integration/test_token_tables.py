@@ -14,9 +14,10 @@ import pytest
 from ansible_collections.lastro.deploy.plugins.module_utils import _token_sql
 from ansible_collections.lastro.deploy.plugins.module_utils._postgres import parse_url
 from ansible_collections.lastro.deploy.plugins.module_utils._progress import silent
-from ansible_collections.lastro.deploy.plugins.module_utils._token_cipher import KeyRing
+from ansible_collections.lastro.deploy.plugins.module_utils._token_cipher import KeyRing, binding
 from ansible_collections.lastro.deploy.plugins.module_utils._token_encryption import converge
 from ansible_collections.lastro.deploy.plugins.module_utils._token_sql import Row, Statements
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from demo.postgres import Postgres
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -109,6 +110,30 @@ def test_any_text_under_any_key_comes_back(credentials: Credentials, data: dict[
         assert (result["total"], result["verified"], result["clear_left"]) == (len(data), sum(token is not None for token in data.values()), 0)
     assert {key: token for key, token, *_unused in credentials.rows()} == data
     assert credentials.stale() == []
+
+
+def test_a_bound_token_opens_in_its_own_row_alone(credentials: Credentials, run: ModuleRun) -> None:
+    credentials.sql("CREATE TABLE credentials (a int, id uuid DEFAULT gen_random_uuid(), token text, token_encrypted bytea, token_nonce bytea)")
+    credentials.sql("ALTER TABLE credentials ADD PRIMARY KEY (id, a); INSERT INTO credentials (a, token) SELECT n, 'token-' || n FROM generate_series(1, 60) n")
+    run()
+    assert run.info(verify="all", format="bound")["failures"]["corrupt"] == 60
+    moved = run(state="rotated", format="bound")
+    assert (moved["rotated"], moved["verified"]) == (60, 60)
+    assert run(state="rotated", format="bound")["changed"] is False
+    assert run.info(verify="all", format="bound")["verified"] == 60
+    for key, *_unused in credentials.rows()[:5]:
+        ((a, token, ciphertext, nonce),) = credentials.sql("SELECT a, token, token_encrypted, token_nonce FROM credentials WHERE id = %s", key)
+        bound = binding("public.credentials", "token_encrypted", (str(key), str(a)))
+        assert AESGCM(KEY).decrypt(bytes(nonce), bytes(ciphertext), bound).decode() == token
+    run(state="cleared", format="bound")
+    swap = "UPDATE credentials t SET token_encrypted = o.token_encrypted, token_nonce = o.token_nonce FROM credentials o WHERE t.a <= 2 AND o.a = 3 - t.a"
+    credentials.sql(swap)
+    seen = run.info(verify="all", format="bound")
+    assert (seen["verified"], sum(seen["failures"][kind] for kind in ("wrong_key", "corrupt"))) == (58, 2)
+    credentials.sql(swap)
+    assert run(state="decrypted", format="bound")["decrypted"] == 60
+    # A reader that knows compat alone opens none of them.
+    assert "60 damaged" in run()["msg"]
 
 
 @pytest.mark.parametrize("kind", ["bytea", "text"])

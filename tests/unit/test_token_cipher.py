@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.lastro.deploy.plugins.module_utils import _token_cipher
 from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
-from ansible_collections.lastro.deploy.plugins.module_utils._token_cipher import COLUMN_TYPES, ColumnType, KeyRing, Verdict, decode, encode
+from ansible_collections.lastro.deploy.plugins.module_utils._token_cipher import COLUMN_TYPES, ColumnType, KeyRing, Verdict, binding, decode, encode
 from ansible_collections.lastro.deploy.plugins.module_utils._token_codec import Codec
 from ansible_collections.lastro.deploy.plugins.module_utils._token_columns import Column, Table
 from ansible_collections.lastro.deploy.plugins.module_utils._token_keys import parse_key
@@ -22,11 +22,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "token-format.md").read_text(encoding="utf-8")
-BLOCKS = dict(re.findall(r"```(\w+)\n(.*?)```", DOCUMENT.partition("## The undo file")[0], re.DOTALL))
+BLOCKS = dict(re.findall(r"```(\w+)\n(.*?)```", DOCUMENT.partition("## Format `bound`")[0], re.DOTALL))
 VECTORS = [json.loads(line) for line in BLOCKS["json"].splitlines()]
 # What PostgreSQL's text can hold: no NUL, no lone surrogates.
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+BOUND = dict(re.findall(r"```(\w+)\n(.*?)```", DOCUMENT.partition("## Format `bound`")[2].partition("## The undo file")[0], re.DOTALL))
 OLD, NEW = os.urandom(32), os.urandom(32)
+
+
+@pytest.mark.parametrize("vector", [json.loads(line) for line in BOUND["json"].splitlines()], ids=lambda vector: str(vector["name"]))
+def test_the_documented_reader_and_the_ring_agree_on_bound_vectors(vector: dict[str, t.Any]) -> None:
+    space: dict[str, t.Any] = {}
+    exec(BOUND["python"], space)
+    ciphertext, nonce, place = bytes.fromhex(vector["ciphertext"]), bytes.fromhex(vector["nonce"]), (vector["table"], vector["column"], vector["row"])
+    assert space["read_bound_token"](vector["key"], ciphertext, nonce, *place) == vector["text"]
+    ring = KeyRing([parse_key(vector["key"])], random=lambda _size: nonce)
+    assert ring.encrypt([vector["text"]], [binding(*place)]) == [(ciphertext, nonce)]
+    assert ring.judge(vector["text"], ciphertext, nonce, (binding(*place), None)) == Verdict("verified", vector["text"])
+    for other in (("public.others", *place[1:]), (place[0], "other", place[2]), (*place[:2], [*place[2], "1"]), (*place[:2], ["9"])):
+        assert ring.judge(None, ciphertext, nonce, (binding(*other), None)).kind in ("wrong_key", "corrupt")
 
 
 def table_of(column_type: ColumnType) -> Table:
