@@ -166,6 +166,16 @@ class Statements:
         cursor.execute(statement, (*(after or ()), limit))
         return self._rows(cursor)
 
+    def every(self, cursor: Cursor, size: int) -> t.Iterator[list[Row]]:
+        """Every row, *size* at a time, in the order of the table's file and without version: for a cursor of the server."""
+        statement = sql.SQL("SELECT {texts}, NULL::text, {source}::text, {ciphertext}, {nonce}{further} FROM {table} AS t").format(
+            **self._names(), texts=_joined(sql.SQL("{}::text").format(key) for key in self._keys), further=_listed(self._further)
+        )
+        cursor.execute(statement)
+        width = len(self._keys)
+        while rows := cursor.fetchmany(size):
+            yield [Row(row[:width], *row[width:]) for row in rows]
+
     def rows_at(self, cursor: Cursor, keys: t.Sequence[tuple[str, ...]]) -> list[Row]:
         """The rows that have these keys, in no order."""
         texts = _joined(sql.SQL("{}::text").format(key) for key in self._keys)

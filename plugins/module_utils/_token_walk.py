@@ -76,13 +76,21 @@ class Pages:
         """Rows of at most so many bytes: where a page of them is small anyway, the server need not add up their sizes."""
         self.sized = largest * max(self._size, READ_PAGE) > PAGE_BYTES
 
-    def walk(self, which: Which, *, reads_only: bool = False) -> t.Iterator[list[Row]]:
-        """Every row of a kind, in the order of the key; in larger pages where nothing is written."""
-        size = max(self._size, READ_PAGE) if reads_only and not self.sized else self._size
+    def every(self) -> t.Iterator[list[Row]]:
+        """Every row as it is at one moment: a stream out of one snapshot, or the walk along the key where rows are large."""
+        if self.sized:
+            yield from self.walk("all")
+            return
+        with self._connection.cursor("lastro_tokens_read") as cursor:
+            yield from self._statements.every(cursor, READ_PAGE)
+        self._connection.commit()
+
+    def walk(self, which: Which) -> t.Iterator[list[Row]]:
+        """Every row of a kind, in the order of the key."""
         after: tuple[str, ...] | None = None
         while True:
             with self._connection.cursor() as cursor:
-                rows = self._statements.page(cursor, which, size, after=after, sized=self.sized)
+                rows = self._statements.page(cursor, which, self._size, after=after, sized=self.sized)
             self._connection.commit()
             if not rows:
                 return
