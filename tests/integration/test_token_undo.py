@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import collections.abc
+import contextlib
 import json
 import stat
 from pathlib import Path
@@ -12,10 +13,17 @@ from typing import Any
 
 import pyrage
 import pytest
+from ansible_collections.lastro.deploy.plugins.module_utils._errors import LastroError
+from ansible_collections.lastro.deploy.plugins.module_utils._postgres import parse_url
+from ansible_collections.lastro.deploy.plugins.module_utils._progress import silent
+from ansible_collections.lastro.deploy.plugins.module_utils._token_encryption import converge
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pyrage import x25519
 
-from .token_table import KEY, OTHER_KEY, Credentials, ModuleRun, sealed, text_of
+from ..conftest import FULL
+from .token_table import KEY, OTHER_KEY, Credentials, ModuleRun, opened, options, sealed, text_of
 
 IDENTITY = x25519.Identity.generate()
 RECIPIENT = str(IDENTITY.to_public())
@@ -187,6 +195,56 @@ def test_each_run_adds_a_segment_that_any_of_its_recipients_reads(credentials: C
     assert run(state="decrypted", encryption_keys=None, backup=reading(path))["decrypted"] == 20
     assert credentials.stale() == []
     assert credentials.sql("SELECT token FROM credentials WHERE id = 9") == [("written since",)]
+
+
+class _StopError(Exception):
+    """Ends a run in the middle."""
+
+
+def stopping(after: int) -> collections.abc.Callable[[float], None]:
+    """A pause that ends the run once it has come so often."""
+    left = [after]
+
+    def sleep(_seconds: float) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise _StopError
+
+    return sleep
+
+
+STATES = st.sampled_from(["encrypted", "rotated", "cleared", "decrypted"])
+
+
+@settings(max_examples=10 if not FULL else 200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    steps=st.lists(st.tuples(STATES, st.integers(0, 8), st.integers(1, 9), st.integers(1, 2)), max_size=6),
+    text=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
+)
+def test_any_interleaving_of_runs_that_end_anywhere_keeps_every_token(
+    credentials: Credentials, path: Path, steps: list[tuple[str, int, int, int]], text: str
+) -> None:
+    path.unlink(missing_ok=True)
+    credentials.sql("DROP TABLE IF EXISTS credentials")
+    credentials.create(20)
+    credentials.sql("UPDATE credentials SET token = %s WHERE id = 1", text)
+    credentials.sql("UPDATE credentials SET token = repeat('m', 1000000) WHERE id = 2")
+    expected = [row[:2] for row in credentials.rows()]
+    keys: dict[str, Any] = {"encryption_keys": [text_of(KEY), text_of(OTHER_KEY)], "accept_encrypted_looking": True}
+    for state, after, batch_size, workers in steps:
+        asked: dict[str, Any] = {**keys, "state": state, "batch_size": batch_size, "workers": workers, "pause": 0.001}
+        if state != "decrypted":
+            asked["backup"] = writing(path)
+        # A table that is not all encrypted is not cleared.
+        with contextlib.suppress(_StopError, LastroError):
+            converge(parse_url(credentials.url), options(**asked), progress=silent, sleep=stopping(after))
+        assert [(one[0], one[1] or opened(one[2], one[3])) if one[1] is None else one[:2] for one in credentials.rows()] == expected
+    last = {**keys, "backup": writing(path)}
+    assert converge(parse_url(credentials.url), options(**last), progress=silent)["verified"] == 20
+    converge(parse_url(credentials.url), options(**last, state="cleared"), progress=silent)
+    restore = options(state="decrypted", encryption_keys=None, backup=reading(path))
+    converge(parse_url(credentials.url), restore, progress=silent)
+    assert [row[:2] for row in credentials.rows()] == expected
 
 
 def test_the_files_key_is_not_the_token_key(credentials: Credentials, run: ModuleRun, path: Path) -> None:
