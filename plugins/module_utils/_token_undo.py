@@ -213,12 +213,12 @@ class UndoReader:
     def check(self, *, accept_loss: bool) -> int:
         """Read the whole file; the number of its entries. Raises LastroError where a line is damaged or the end is missing (unless *accept_loss*)."""
         whole = self._read()
-        rows = 0
+        rows, complete = 0, False
         while True:
             try:
                 rows += len(next(whole))
             except StopIteration as end:
-                complete: bool = end.value
+                complete = end.value
                 break
         if not complete and not accept_loss:
             raise self._damaged("does not end with its closing record: it was cut off, or the run that wrote it was killed")

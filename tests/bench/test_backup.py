@@ -152,7 +152,7 @@ def test_backup(url: str, directory: Path, rounds: collections.abc.Callable[[int
     }
     seconds: dict[str, list[float]] = {name: [] for name in works}
     sizes = {}
-    for _ in range(rounds(1, 2)):
+    for _round in range(rounds(1, 2)):
         for name, work in works.items():
             begun = time.monotonic()
             sizes[name] = work()

@@ -115,8 +115,10 @@ def fresh_database(postgres: Postgres) -> collections.abc.Iterator[str]:
     connection.autocommit = True
     with contextlib.closing(connection), connection.cursor() as cursor:
         cursor.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
-        yield postgres.url(name)
-        cursor.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        try:
+            yield postgres.url(name)
+        finally:
+            cursor.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 def empty_table(url: str, directory: Path) -> Keys:

@@ -161,7 +161,7 @@ def test_revoked(keys: Keys, call: CallModule) -> None:
 def test_prefixed_keys_are_told_from_chance(keys: Keys, call: CallModule) -> None:
     call(style="prefixed", prefix="equivalence_prod", column_values={"role": "admin"})
     key = keys.file.read_text()
-    body, _, end = key.rpartition("_")
+    body, _separator, end = key.rpartition("_")
     assert re.fullmatch(r"equivalence_prod_[0-9A-Za-z]{43}_[0-9A-Za-z]{6}", key)
     assert end == checksum(body)
     assert keys.accepts(key)

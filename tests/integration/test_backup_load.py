@@ -70,7 +70,7 @@ def writing(url: str) -> collections.abc.Iterator[None]:
         with contextlib.suppress(psycopg2.OperationalError):  # ended below
             execute(f"{url}?application_name=writer", WRITER)
 
-    writers = [threading.Thread(target=write) for _ in range(2)]
+    writers = [threading.Thread(target=write) for _number in range(2)]
     for writer in writers:
         writer.start()
     try:

@@ -36,8 +36,8 @@ def number(text: str) -> int:
 def test_prefixed_keys_hold_every_bit_and_their_checksum(secret: bytes, prefix: str) -> None:
     assert prefix_problem("prefixed", prefix) == ""
     key = make("prefixed", prefix, lambda size: secret[:size])
-    body, _, end = key.rpartition("_")
-    before, _, digits = body.rpartition("_")
+    body, _separator, end = key.rpartition("_")
+    before, _separator, digits = body.rpartition("_")
     assert (before, len(digits), len(end)) == (prefix, 43, 6)
     assert number(digits).to_bytes(32, "big") == secret
     assert number(end) == zlib.crc32(body.encode())
