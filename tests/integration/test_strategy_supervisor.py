@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from ansible_collections.lastro.deploy.plugins.module_utils import _dead_man, _environment_file, _log_tail
+from ansible_collections.lastro.deploy.plugins.module_utils import _dead_man, _engine_program, _environment_file, _log_tail
 from ansible_collections.lastro.deploy.plugins.modules import supervisor as supervisor_module
 from ansible_collections.lastro.deploy.plugins.modules import supervisor_info
 from demo.caddy import Caddy
@@ -203,7 +203,8 @@ def all_arguments() -> str:
 def test_prepared_twice_changes_nothing(lab: Lab, module: Module) -> None:
     assert module("prepared")["changed"] is False
     modes = {path.name: oct(path.stat().st_mode & 0o777) for path in (lab.state / "bin").iterdir()}
-    assert modes == {"environment_file.py": "0o755", "dead_man.py": "0o755", "log_tail.py": "0o755"}
+    engine = Path(_engine_program.path_of(str(lab.state))).name
+    assert modes == {"environment_file.py": "0o755", "dead_man.py": "0o755", "log_tail.py": "0o755", engine: "0o755"}
     assert {path.name: oct(path.stat().st_mode & 0o777) for path in lab.state.iterdir()} == {"bin": "0o755", "timers": "0o700", "log": "0o750"}
     # What the role put there came out of the module's archive; it is what stands here.
     for name, backend in (("environment_file", _environment_file), ("dead_man", _dead_man), ("log_tail", _log_tail)):
