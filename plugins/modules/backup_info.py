@@ -14,6 +14,7 @@ description:
 extends_documentation_fragment:
   - lastro.deploy.attributes.info
   - lastro.deploy.progress
+  - lastro.deploy.upload
 options:
   dest:
     description: Directory of the backups.
@@ -35,27 +36,6 @@ options:
     description:
       - The store to which backups are copied, as in M(lastro.deploy.pg_dump). There a backup counts when its manifest is there and its file has its size.
       - Each copy was read back when it was made, and is not again.
-    type: dict
-    suboptions:
-      remote:
-        description: Name of the remote. Letters, digits and underscores.
-        type: str
-        required: true
-      path:
-        description: Directory at the remote.
-        type: str
-        required: true
-      config:
-        description: Settings of the remote as in C(rclone.conf), with C(type).
-        type: dict
-        default: {}
-      rclone:
-        description: Path of rclone. Without it the one beside the interpreter of the module is taken, else the one in E(PATH).
-        type: path
-      timeout:
-        description: After so many seconds without a byte the store is given up.
-        type: int
-        default: 120
 requirements:
   - rclone, for O(upload)
 seealso:

@@ -12,7 +12,7 @@ description:
   - Finds the interpreter that makes virtual environments, and looks whether the directories can be written and have room.
   - Where they are given, it looks at the environment's contract, the services, what a backup needs, and the sign-offs too, so that one call
     gives all findings of a host. Each part is what its own module does when it only reports.
-extends_documentation_fragment: [lastro.deploy.attributes.info]
+extends_documentation_fragment: [lastro.deploy.attributes.info, lastro.deploy.upload]
 author:
   - lastro.deploy contributors (@lastro)
 options:
@@ -52,27 +52,6 @@ options:
     choices: [pg_dump, pgbackrest]
   upload:
     description: The store to which the backup will be copied, as the option O(lastro.deploy.pg_dump#module:upload). It has to let us in.
-    type: dict
-    suboptions:
-      remote:
-        description: Name of the remote.
-        type: str
-        required: true
-      path:
-        description: Directory at the remote.
-        type: str
-        required: true
-      config:
-        description: Settings of the remote.
-        type: dict
-        default: {}
-      rclone:
-        description: Path of rclone.
-        type: path
-      timeout:
-        description: After so many seconds without a byte the store is given up.
-        type: int
-        default: 120
   signoffs:
     description: Whose sign-off is needed, as C({state_dir, release, required}).
     type: dict

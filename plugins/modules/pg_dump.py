@@ -23,6 +23,7 @@ extends_documentation_fragment:
   - lastro.deploy.attributes
   - lastro.deploy.postgres
   - lastro.deploy.progress
+  - lastro.deploy.upload
 options:
   dest:
     description:
@@ -121,29 +122,6 @@ options:
       - The copy counts only when it was read back with the size and the SHA-256 of the file here. Its manifest is uploaded last.
       - Where that fails the module fails, and the backup on this host stays. The next call with the same O(name) and O(run_id) uploads what is
         missing. Retention at the store is that of O(retention).
-    type: dict
-    suboptions:
-      remote:
-        description: Name of the remote. Letters, digits and underscores.
-        type: str
-        required: true
-      path:
-        description: Directory at the remote, for S3 the bucket and a prefix, as in V(backups/calendar-api). Give each application its own.
-        type: str
-        required: true
-      config:
-        description:
-          - Settings of the remote as in C(rclone.conf), with C(type). They reach rclone in its environment, and stand in no file and no command line.
-          - Where it is empty the remote is one of the file C(rclone.conf) of the user on the host.
-        type: dict
-        default: {}
-      rclone:
-        description: Path of rclone. Without it the one beside the interpreter of the module is taken, else the one in E(PATH).
-        type: path
-      timeout:
-        description: After so many seconds without a byte the upload is given up.
-        type: int
-        default: 120
   upload_config:
     description: What O(upload) has as C(config), as JSON.
     type: str
