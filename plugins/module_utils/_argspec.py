@@ -45,8 +45,7 @@ class ArgumentSpec:
 
     def checked(self, name: str, options: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         """*options*, which the profile gives as *name*, with the defaults and types of this spec. Raises LastroError."""
-        # Here and below: the engine's program describes options on hosts that have nothing of Ansible.
-        from ansible.module_utils.common.arg_spec import ModuleArgumentSpecValidator  # noqa: PLC0415 - see above
+        from ansible.module_utils.common.arg_spec import ModuleArgumentSpecValidator  # noqa: PLC0415 - the engine's program runs without Ansible
 
         constraints = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "options"}
         found = ModuleArgumentSpecValidator(self.options, **constraints).validate(dict(options))
@@ -59,7 +58,7 @@ class ArgumentSpec:
 
     def create_module(self) -> AnsibleModule:
         """The module for this spec. Every module of the collection supports check mode, and ends with the limit of its step."""
-        from ansible.module_utils.basic import AnsibleModule  # noqa: PLC0415 - see above
+        from ansible.module_utils.basic import AnsibleModule  # noqa: PLC0415 - the engine's program runs without Ansible
 
         join_the_group_of_async_wrapper()
         return AnsibleModule(

@@ -254,7 +254,7 @@ def _measure_table(cursor: PostgresCursor, name: str, table: str, columns: tuple
     if columns is None:
         query = f"SELECT count(*), NULL FROM ONLY {table}"  # noqa: S608 - quoted above
     else:
-        query = f"SELECT count(*), coalesce(sum({_row_hash(columns)}), 0)::text FROM ONLY {table} AS r"  # noqa: S608
+        query = f"SELECT count(*), coalesce(sum({_row_hash(columns)}), 0)::text FROM ONLY {table} AS r"  # noqa: S608 - as above
     try:
         rows, digest = fetch_one(cursor, query)
     except psycopg2.errors.LockNotAvailable:

@@ -42,20 +42,16 @@ class Answer(t.Protocol):
         """The module's result; nothing changes without *write*."""
 
 
-def outcome(answer: Answer, options: Options, *, write: bool) -> Result:
-    """The result of a module, or of its failure."""
-    try:
-        return answer(options, write=write)
-    except LastroError as error:
-        return {"failed": True, **error.as_result()}
-
-
 def main() -> None:
     """Answer one call: ``{"call", "options", "write"}`` on standard input, the module's result on standard output."""
     request = json.load(sys.stdin)
     backend, function = BACKENDS[request["call"]]
     answer: Answer = getattr(importlib.import_module(f"{__package__}.{backend}"), function)
-    json.dump(outcome(answer, request["options"], write=request["write"]), sys.stdout)
+    try:
+        result = answer(request["options"], write=request["write"])
+    except LastroError as error:
+        result = {"failed": True, **error.as_result()}
+    json.dump(result, sys.stdout)
 
 
-__all__ = ("BACKENDS", "Answer", "main", "outcome")
+__all__ = ("BACKENDS", "Answer", "main")

@@ -5,16 +5,18 @@
 
 from __future__ import annotations
 
-from . import _engine
 from ._argspec import ArgumentSpec
+from ._engine import Answer
+from ._errors import LastroError
 
 
-def run(answer: _engine.Answer, spec: ArgumentSpec) -> None:
+def run(answer: Answer, spec: ArgumentSpec) -> None:
     """Be the module that *answer* makes."""
     module = spec.create_module()
-    result = _engine.outcome(answer, module.params, write=not module.check_mode)
-    if result.get("failed"):
-        module.fail_json(**{key: value for key, value in result.items() if key != "failed"})
+    try:
+        result = answer(module.params, write=not module.check_mode)
+    except LastroError as error:
+        module.fail_json(**error.as_result())
     module.exit_json(**result)
 
 

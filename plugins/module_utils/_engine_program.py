@@ -66,6 +66,7 @@ PARTS: tuple[types.ModuleType, ...] = (
     _systemd,
     _systemd_unit,
 )
+"""What the backends of ``_engine.BACKENDS`` import of each other. Named above once more, since Ansible packs for a module what it imports by name."""
 PACKAGE = "lastro_engine"
 START = f"from {PACKAGE}._engine import main\n\nmain()\n"
 FLAGS = "-ISB"

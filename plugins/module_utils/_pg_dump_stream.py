@@ -78,21 +78,12 @@ def dump(
 
     Raises LastroError.
     """
-    command = [
-        client.program("pg_dump"),
-        "--format=custom",
-        "--compress=0",
-        f"--snapshot={snapshot.name}",
-        f"--lock-wait-timeout={snapshot.lock_wait_timeout}",
-        "--no-password",
-        *options,
-    ]
     with contextlib.ExitStack() as stack:
         environment = stack.enter_context(libpq_environment(settings, application_name=APPLICATION))
         reader = stack.enter_context(along) if along else None
         listing = stack.enter_context(tempfile.TemporaryFile())
         lister = stack.enter_context(running("pg_restore --list", [client.program("pg_restore"), "--list"], _bare_environment(), reads=True, output=listing))
-        writer = stack.enter_context(running("pg_dump", command, environment, writes=True))
+        writer = stack.enter_context(running("pg_dump", _command(client, snapshot, options), environment, writes=True))
 
         def report(done: int) -> None:
             progress(done, max(expected_size, done + 1), "bytes")
@@ -107,6 +98,18 @@ def dump(
         contents = listing.read()
     progress(streamed.raw_size, streamed.raw_size, "bytes")
     return dataclasses.replace(streamed, contents=contents)
+
+
+def _command(client: Client, snapshot: Snapshot, options: t.Sequence[str]) -> list[str]:
+    return [
+        client.program("pg_dump"),
+        "--format=custom",
+        "--compress=0",
+        f"--snapshot={snapshot.name}",
+        f"--lock-wait-timeout={snapshot.lock_wait_timeout}",
+        "--no-password",
+        *options,
+    ]
 
 
 def carry(tee: Tee, part: Part, chain: Chain, *, writer: Program, settings: ConnectionSettings) -> Streamed:

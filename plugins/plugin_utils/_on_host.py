@@ -52,7 +52,7 @@ class OnHost(ActionBase):
         return {} if answered["rc"] in _engine_call.NOT_THERE else _engine_call.read(name, answered)
 
     def _send(self, call: _engine_call.Call) -> Result:
-        answered: Result = self._low_level_execute_command(call.command, in_data=call.request)  # type: ignore[no-untyped-call]
+        answered: Result = self._low_level_execute_command(call.command, in_data=call.request)  # type: ignore[no-untyped-call]  # Ansible types it not
         return answered
 
     def _install(self, program: str, options: Variables) -> bool:
