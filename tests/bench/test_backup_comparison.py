@@ -16,8 +16,8 @@ from pyrage import x25519
 
 from tests.bench.conftest import Theirs, login
 from tests.integration.backup_world import Backups, disk, fill
-from tests.integration.dump_support import execute
 from tests.integration.module_process import until
+from tests.integration.sql import execute
 
 FORMATS = ("sql", "sql.gz", "sql.bz2", "sql.xz", "pgc", "tar", "dir")
 WRITTEN = 1 << 20

@@ -18,8 +18,8 @@ import zstandard
 from demo.postgres import bin_directory
 from pyrage import x25519
 
-from .dump_support import execute
 from .module_process import started
+from .sql import execute
 
 DISK_MEGABYTES = 36
 DISK_FILES = 32

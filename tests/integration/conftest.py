@@ -27,6 +27,7 @@ from ..fleet.support import play as fleet_play
 from ..fleet.world import FleetWorld
 from ..hosts.fleet import Fleet
 from .key_table import Keys, empty_table, fresh_database
+from .token_table import Credentials, ModuleRun
 from .world_support import Live, Snapshot, deploy
 
 ROOT = Path(__file__).parents[2]
@@ -139,6 +140,29 @@ def key_database(postgres: Postgres) -> collections.abc.Iterator[str]:
 def keys(key_database: str, tmp_path: Path) -> Keys:
     """A new table of API keys, and an empty directory for the file of one."""
     return empty_table(key_database, tmp_path)
+
+
+@pytest.fixture
+def credentials(database: str) -> collections.abc.Iterator[Credentials]:
+    """A table of tokens, with a connection that looks at it from outside."""
+    table = Credentials(database)
+    yield table
+    table.connection.close()
+
+
+@pytest.fixture
+def run(database: str, capsys: pytest.CaptureFixture[str]) -> ModuleRun:
+    """The modules of token encryption, on that table."""
+    return ModuleRun(database, capsys)
+
+
+@pytest.fixture
+def clusters() -> collections.abc.Iterator[Path]:
+    """Where throw-away clusters are made: their account reaches it."""
+    directory = Path(tempfile.mkdtemp(prefix="lastro-test-"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the tests of the module pg_dump share: a call of it, and statements on a database."""
+"""What the tests of the module pg_dump share: a call of it, and what it leaves."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import typing as t
 from pathlib import Path
 
-import psycopg2
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.lastro.deploy.plugins.modules import pg_dump
@@ -43,22 +41,6 @@ class Dump:
         result: dict[str, t.Any] = json.loads(self.capsys.readouterr().out)
         assert self.database not in json.dumps(result)
         return result
-
-
-def execute(url: str, *statements: str) -> None:
-    """Run *statements*, each on its own."""
-    with contextlib.closing(psycopg2.connect(url)) as connection:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
-
-
-def rows(url: str, query: str) -> list[tuple[t.Any, ...]]:
-    """The answer to *query*."""
-    with contextlib.closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
-        cursor.execute(query)
-        return cursor.fetchall()
 
 
 def names(directory: Path) -> list[str]:

@@ -144,7 +144,7 @@ def around(owner: Any, name: str, *, after: bool) -> Kill:  # noqa: ANN401 - cla
     def prepare() -> None:
         original = getattr(owner, name)
 
-        def dying(*arguments: Any, **keywords: Any) -> Any:  # noqa: ANN401
+        def dying(*arguments: Any, **keywords: Any) -> Any:  # noqa: ANN401 - whatever the piece takes
             if after:
                 original(*arguments, **keywords)
             kill_self()

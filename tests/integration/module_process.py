@@ -57,7 +57,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def until(condition: t.Callable[[], t.Any], seconds: float = 60) -> t.Any:  # noqa: ANN401
+def until(condition: t.Callable[[], t.Any], seconds: float = 60) -> t.Any:  # noqa: ANN401 - what the condition gives
     """What *condition* says once it says something."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -112,7 +112,7 @@ def test_the_connection_breaks_before_the_commit(keys: Keys, monkeypatch: pytest
     write = _api_key._Run._write
 
     def cut(run: _api_key._Run, *arguments: object) -> None:
-        write(run, *arguments)  # type: ignore[arg-type]
+        write(run, *arguments)  # type: ignore[arg-type]  # whatever it is called with
         keys.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s", _api_key.APPLICATION_NAME)
 
     monkeypatch.setattr(_api_key._Run, "_write", cut)

@@ -15,7 +15,7 @@ from ansible_collections.lastro.deploy.plugins.modules import backup_info, pg_du
 from demo.postgres import bin_directory
 from pyrage import x25519
 
-from .dump_support import execute
+from .sql import execute
 
 Call = collections.abc.Callable[..., dict[str, t.Any]]
 Damage = collections.abc.Callable[[Path, random.Random], None]

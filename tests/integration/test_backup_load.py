@@ -17,8 +17,8 @@ from pyrage import x25519
 
 from .alembic_project import App, running
 from .backup_world import Backups
-from .dump_support import execute, rows
 from .module_process import children, finished, started
+from .sql import execute, rows
 
 WRITES_PER_SECOND = 1500
 MEGABYTES = 300

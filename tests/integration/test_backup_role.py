@@ -5,30 +5,19 @@ from __future__ import annotations
 
 import collections.abc
 import json
-import shutil
-import tempfile
 import typing as t
 from pathlib import Path
 
-import pytest
 from demo.postgres import Postgres
 from pyrage import x25519
 
-from .dump_support import execute, names
-
-
-@pytest.fixture
-def home() -> collections.abc.Iterator[Path]:
-    """A directory that the account of a throw-away cluster reaches."""
-    directory = Path(tempfile.mkdtemp(prefix="lastro-test-"))
-    directory.chmod(0o755)
-    yield directory
-    shutil.rmtree(directory)
+from .dump_support import names
+from .sql import execute
 
 
 def test_what_the_profile_says_reaches_pg_dump(
     *,
-    home: Path,
+    clusters: Path,
     database: str,
     postgres: Postgres,
     player: collections.abc.Callable[..., t.Any],
@@ -36,14 +25,14 @@ def test_what_the_profile_says_reaches_pg_dump(
 ) -> None:
     execute(database, "CREATE TABLE one AS SELECT generate_series(1, 1000) AS id", "CREATE TABLE two AS SELECT generate_series(1, 900) AS id")
     identity = x25519.Identity.generate()
-    (home / "clusters").mkdir(mode=0o755)
+    (clusters / "clusters").mkdir(mode=0o755)
     variables = {
-        "deploy_state_dir": str(home / "state"),
-        "deploy_root": str(home / "app"),
+        "deploy_state_dir": str(clusters / "state"),
+        "deploy_root": str(clusters / "app"),
         "deploy_database": {"url": database},
-        "deploy_migrations": {"rehearsal_cluster": str(home / "clusters")},
+        "deploy_migrations": {"rehearsal_cluster": str(clusters / "clusters")},
         "deploy_backup": {
-            "dest": str(home / "backups"),
+            "dest": str(clusters / "backups"),
             "recipients": [str(identity.to_public())],
             "identity": str(identity),
             "format": "directory",
@@ -62,7 +51,7 @@ def test_what_the_profile_says_reaches_pg_dump(
     played = player(variables)(include_role("backup", "alone"), facts=["backup_result"], options=["-e", json.dumps({"deploy_run": run})])
     made = played.facts["backup_result"]
     name = "manual-20261126T080000-7c1f"
-    assert names(home / "backups") == [f"{name}.{kind}" for kind in ("data1.dump.gz.age", "dump.gz.age", "globals.sql.gz.age", "manifest.json")]
+    assert names(clusters / "backups") == [f"{name}.{kind}" for kind in ("data1.dump.gz.age", "dump.gz.age", "globals.sql.gz.age", "manifest.json")]
     assert (made["verified"], made["hashes"]) == (["read", "decode", "decrypt", "restore"], "counts")
-    assert (names(home / "clusters"), str(identity) in played.output) == ([], False)
-    assert [path.name for path in (home / "state").iterdir() if path.suffix == ".pipe"] == []
+    assert (names(clusters / "clusters"), str(identity) in played.output) == ([], False)
+    assert [path.name for path in (clusters / "state").iterdir() if path.suffix == ".pipe"] == []

@@ -336,7 +336,7 @@ def test_no_secret_in_the_system_log(dump: Call, strict: S3, monkeypatch: pytest
 
 def test_the_roles_upload_and_say_nothing_of_the_secret(
     player: t.Any,  # noqa: ANN401 - a class of conftest.py, which tests cannot import
-    include_role: t.Any,  # noqa: ANN401
+    include_role: t.Any,  # noqa: ANN401 - as above
     strict: S3,
     database: str,
     base: Path,

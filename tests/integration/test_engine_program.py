@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import io
 import json
 import os
@@ -181,6 +183,15 @@ def test_a_failure_says_what_to_do_and_a_crash_is_one(tmp_path: Path) -> None:
     ):
         assert _engine_call.read("journal", {"rc": rc, "stdout": stdout, "stderr": stderr}) == {"failed": True, "msg": said}
     assert _engine_call.read("journal", {"rc": 0, "stdout": 'a banner\n{"changed": false}\n', "stderr": ""}) == {"changed": False}
+
+
+def test_it_has_every_backend_and_what_they_import_of_each_other() -> None:
+    parts = {part.__name__.rpartition(".")[2]: ast.parse(inspect.getsource(part)) for part in _engine_program.PARTS}
+    wanted = {backend for backend, _function in _engine.BACKENDS.values()}
+    for tree in parts.values():
+        own = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 1]
+        wanted.update(*([node.module] if node.module else [one.name for one in node.names] for node in own))
+    assert wanted | {"_engine"} == parts.keys()
 
 
 def test_each_module_that_it_stands_for_is_planned_and_no_other() -> None:

@@ -4,17 +4,17 @@
 from __future__ import annotations
 
 import collections.abc
-import contextlib
 import importlib.util
 import sys
 import typing as t
 from pathlib import Path
 
-import psycopg2
 import pytest
 import sqlalchemy
 import yaml
 from ansible_collections.lastro.deploy.plugins.modules import index_contract_info, index_validation
+
+from .sql import execute
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "eduautismo"
@@ -30,14 +30,6 @@ SELECT 'Plan ' || g || repeat('x', 100), CASE g % 50 WHEN 0 THEN 'active' ELSE '
 FROM generate_series(1, 20000) g;
 ANALYZE;
 """
-
-
-def execute(url: str, *statements: str) -> None:
-    with contextlib.closing(psycopg2.connect(url)) as connection:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
 
 
 @pytest.fixture

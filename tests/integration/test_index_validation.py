@@ -14,6 +14,8 @@ from ansible_collections.lastro.deploy.plugins.module_utils._index_validation_se
 from ansible_collections.lastro.deploy.plugins.modules import index_validation
 from demo.postgres import Postgres
 
+from .sql import execute
+
 SCHEMA = """
 CREATE TABLE intervention_plans (id bigserial PRIMARY KEY, status varchar(20), needs_review boolean, last_reviewed_at timestamptz,
                                  review_frequency text, created_by_id bigint, payload jsonb, email varchar(200), "Odd Name" int);
@@ -23,17 +25,6 @@ CREATE INDEX ix_review_frequency ON intervention_plans (review_frequency);
 CREATE INDEX ix_created_by_id ON intervention_plans (created_by_id);
 """
 TABLE = "intervention_plans"
-
-
-def execute(url: str, *statements: str) -> None:
-    connection = psycopg2.connect(url)
-    connection.autocommit = True
-    try:
-        with connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
-    finally:
-        connection.close()
 
 
 def catalog(url: str) -> list[tuple[Any, ...]]:

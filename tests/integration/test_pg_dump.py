@@ -25,7 +25,8 @@ from ansible_collections.lastro.deploy.plugins.module_utils import _backup_manif
 from demo.postgres import Postgres, bin_directory
 from pyrage import x25519
 
-from .dump_support import SECRET, Dump, execute, names
+from .dump_support import SECRET, Dump, names
+from .sql import execute
 
 Call = collections.abc.Callable[..., dict[str, t.Any]]
 

@@ -7,7 +7,6 @@ import collections.abc
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -24,7 +23,8 @@ from ansible_collections.lastro.deploy.plugins.module_utils._postgres import par
 from demo.postgres import Postgres, bin_directory
 from pyrage import x25519
 
-from .dump_support import Dump, execute, names, rows
+from .dump_support import Dump, names
+from .sql import execute, rows
 
 ADVISORY_LOCKS = "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database WHERE locktype = 'advisory' AND granted AND datname = current_database()"
 IDENTITY = x25519.Identity.generate()
@@ -33,15 +33,6 @@ IDENTITY = x25519.Identity.generate()
 @pytest.fixture
 def dest(tmp_path: Path) -> Path:
     return tmp_path / "backups"
-
-
-@pytest.fixture
-def clusters() -> collections.abc.Iterator[Path]:
-    """Where the clusters are made: their account reaches it."""
-    directory = Path(tempfile.mkdtemp(prefix="lastro-test-"))
-    directory.chmod(0o755)
-    yield directory
-    shutil.rmtree(directory)
 
 
 @pytest.fixture

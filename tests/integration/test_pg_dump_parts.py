@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import signal
-import tempfile
 import threading
 import typing as t
 from pathlib import Path
@@ -20,7 +18,8 @@ from ansible_collections.lastro.deploy.plugins.modules import pg_dump, pg_restor
 from demo.postgres import Postgres, bin_directory
 from pyrage import x25519
 
-from .dump_support import SECRET, Dump, execute, names, rows
+from .dump_support import SECRET, Dump, names
+from .sql import execute, rows
 
 IDENTITY = x25519.Identity.generate()
 FILES = ["b1.data1.dump.zst.age", "b1.data2.dump.zst.age", "b1.dump.zst.age", "b1.manifest.json"]
@@ -100,28 +99,23 @@ def test_what_was_dumped_in_parts_comes_back_equal(dump: Dump, tables: str, dest
         execute(tables, f"DROP DATABASE {into}")
 
 
-def test_parts_are_restored_to_prove_them(dump: Dump, tables: str, dest: Path, postgres: Postgres) -> None:
-    clusters = Path(tempfile.mkdtemp(prefix="lastro-test-"))
-    clusters.chmod(0o755)
-    try:
-        where: dict[str, t.Any] = {
-            "verify": "restore",
-            "rehearsal_cluster": str(clusters),
-            "bin_dir": str(postgres.installation / "bin"),
-            "format": "directory",
-            "jobs": 3,
-        }
-        assert "needs identity" in dump(**where)["msg"]
-        pipe = clusters / "identity.pipe"
-        _secret_pipe.make(pipe)
-        writer = threading.Thread(target=_secret_pipe.give, args=(pipe, str(IDENTITY)), kwargs={"timeout": 20.0})
-        writer.start()
-        result = dump(**where, identity_pipe=str(pipe))
-        writer.join()
-        assert result["verified"] == ["read", "decode", "decrypt", "restore"], result
-        assert names(clusters) == []
-    finally:
-        shutil.rmtree(clusters)
+def test_parts_are_restored_to_prove_them(dump: Dump, tables: str, dest: Path, postgres: Postgres, clusters: Path) -> None:
+    where: dict[str, t.Any] = {
+        "verify": "restore",
+        "rehearsal_cluster": str(clusters),
+        "bin_dir": str(postgres.installation / "bin"),
+        "format": "directory",
+        "jobs": 3,
+    }
+    assert "needs identity" in dump(**where)["msg"]
+    pipe = clusters / "identity.pipe"
+    _secret_pipe.make(pipe)
+    writer = threading.Thread(target=_secret_pipe.give, args=(pipe, str(IDENTITY)), kwargs={"timeout": 20.0})
+    writer.start()
+    result = dump(**where, identity_pipe=str(pipe))
+    writer.join()
+    assert result["verified"] == ["read", "decode", "decrypt", "restore"], result
+    assert names(clusters) == []
 
 
 def test_a_missing_or_damaged_part_is_found(dump: Dump, tables: str, dest: Path, capsys: pytest.CaptureFixture[str]) -> None:

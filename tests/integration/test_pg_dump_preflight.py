@@ -13,7 +13,8 @@ from ansible_collections.lastro.deploy.plugins.module_utils._postgres import par
 from demo.postgres import Postgres, bin_directory
 from pyrage import x25519
 
-from .dump_support import Dump, execute
+from .dump_support import Dump
+from .sql import execute
 
 
 @pytest.fixture

@@ -24,6 +24,8 @@ from ansible_collections.lastro.deploy.plugins.modules import pg_dump, pg_restor
 from demo.postgres import Postgres, bin_directory
 from pyrage import x25519
 
+from .sql import execute, rows
+
 Call = collections.abc.Callable[..., dict[str, t.Any]]
 SECRET = "a-clear-token-that-must-not-be-seen"
 
@@ -85,29 +87,8 @@ def restore(run: Call, dest: Path, identity: x25519.Identity, postgres: Postgres
         execute(postgres.url(), "DROP DATABASE " + '"' + name.replace('"', '""') + '" WITH (FORCE)')
 
 
-def query(url: str, text: str) -> list[tuple[t.Any, ...]]:
-    connection = psycopg2.connect(url)
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(text)
-            return cursor.fetchall()
-    finally:
-        connection.close()
-
-
-def execute(url: str, *statements: str) -> None:
-    connection = psycopg2.connect(url)
-    connection.autocommit = True
-    try:
-        with connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
-    finally:
-        connection.close()
-
-
 def databases(postgres: Postgres) -> set[str]:
-    return {name for (name,) in query(postgres.url(), "SELECT datname FROM pg_database")}
+    return {name for (name,) in rows(postgres.url(), "SELECT datname FROM pg_database")}
 
 
 def name_of(url: str) -> str:
@@ -181,16 +162,16 @@ def test_every_awkward_type_comes_back_equal(
     assert result.get("failed") is None, result
     structure = """SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
         UNION ALL SELECT '', '', indexdef FROM pg_indexes ORDER BY 1, 2, 3"""
-    assert query(postgres.url(into), structure) == query(database, structure)
+    assert rows(postgres.url(into), structure) == rows(database, structure)
     assert (result["changed"], result["database"], result["swapped"], result["kept_as"], result["lost"]) == (True, into, False, "", [])
     assert result["compared"] == {"tables": 9, "equal": 9, "different": []}
     assert result["steps"] == ["load", "compare"]
     copy = postgres.url(into)
     odd = """SELECT to_jsonb(a) FROM "odd ""schema"."t'able %s" a ORDER BY a.r"""
-    assert query(copy, odd) == query(database, odd)
-    assert query(copy, "SELECT count(*), max(id), min(token) FROM users") == [(20000, 20000, f"{SECRET}1")]
-    assert query(copy, "SELECT nextval('users_id_seq'), reltuples::int FROM pg_class WHERE relname = 'users'") == [(20001, 20000)]
-    assert query(copy, "SELECT lo_get(oid) FROM pg_largeobject_metadata")[0][0].tobytes() == b"a large object"
+    assert rows(copy, odd) == rows(database, odd)
+    assert rows(copy, "SELECT count(*), max(id), min(token) FROM users") == [(20000, 20000, f"{SECRET}1")]
+    assert rows(copy, "SELECT nextval('users_id_seq'), reltuples::int FROM pg_class WHERE relname = 'users'") == [(20001, 20000)]
+    assert rows(copy, "SELECT lo_get(oid) FROM pg_largeobject_metadata")[0][0].tobytes() == b"a large object"
     again = restore(into=into)  # the sequence moved meanwhile, the rows did not
     assert (again["changed"], again["steps"], again["compared"]["equal"]) == (False, ["compare"], 9)
 
@@ -405,7 +386,7 @@ def test_the_exchange_keeps_the_failed_database_and_carries_its_properties(backu
             " (SELECT array_agg(setconfig::text ORDER BY setrole) FROM pg_db_role_setting WHERE setdatabase = d.oid)"
             f" FROM pg_database d WHERE datname = '{live}'"
         )
-        before = query(postgres.url(), properties)
+        before = rows(postgres.url(), properties)
         application = psycopg2.connect(small)
         execute(small, "ALTER TABLE bookings ADD COLUMN broken int", "CREATE TABLE new (id int)")
         result = restore(swap=True, run_id="20261121T221004-7c1f", accept_loss=True)
@@ -417,11 +398,11 @@ def test_the_exchange_keeps_the_failed_database_and_carries_its_properties(backu
         with pytest.raises(psycopg2.OperationalError), application.cursor() as cursor:
             cursor.execute("SELECT 1")
         application.close()
-        assert query(postgres.url(), properties) == before
-        assert query(small, "SELECT count(*) FROM public.bookings") == [(500,)]
-        assert query(small, "SELECT count(*) FROM information_schema.columns WHERE column_name = 'broken'") == [(0,)]
-        assert query(postgres.url(kept), "SELECT count(broken) FROM public.bookings") == [(0,)]
-        comment = query(postgres.url(), f"SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = '{kept}'")
+        assert rows(postgres.url(), properties) == before
+        assert rows(small, "SELECT count(*) FROM public.bookings") == [(500,)]
+        assert rows(small, "SELECT count(*) FROM information_schema.columns WHERE column_name = 'broken'") == [(0,)]
+        assert rows(postgres.url(kept), "SELECT count(broken) FROM public.bookings") == [(0,)]
+        comment = rows(postgres.url(), f"SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = '{kept}'")
         assert comment == [("lastro.deploy: replaced by backup b1 in run 20261121T221004-7c1f",)]
         for check in (True, False):
             again = restore(swap=True, run_id="20261121T221004-7c1f", check=check)
@@ -445,8 +426,8 @@ def test_writes_since_the_backup_refuse_the_exchange(backup: Call, restore: Call
     execute(small, "INSERT INTO bookings VALUES (1000, 'new')")
     accepted = restore(swap=True, run_id="r1", accept_loss=True)
     assert [(one["table"], one["expected_rows"], one["found_rows"]) for one in accepted["lost"]] == [("public.bookings", 500, 501)]
-    assert query(small, "SELECT count(*) FROM bookings WHERE who = 'changed in place'") == [(0,)]
-    assert query(postgres.url(accepted["kept_as"]), "SELECT count(*) FROM bookings") == [(501,)]
+    assert rows(small, "SELECT count(*) FROM bookings WHERE who = 'changed in place'") == [(0,)]
+    assert rows(postgres.url(accepted["kept_as"]), "SELECT count(*) FROM bookings") == [(501,)]
 
 
 def test_a_write_between_the_first_look_and_the_closed_door_puts_everything_back(
@@ -463,12 +444,12 @@ def test_a_write_between_the_first_look_and_the_closed_door_puts_everything_back
     result = restore(swap=True, run_id="r1")
     assert result["failed"] is True
     assert result["lost"] == [{"table": "public.bookings", "reason": "rows", "expected_rows": 500, "found_rows": 499}]
-    assert query(small, "SELECT count(*) FROM bookings") == [(499,)]  # open, and as it was
+    assert rows(small, "SELECT count(*) FROM bookings") == [(499,)]  # open, and as it was
     assert f"{name_of(small)}_failed_r1" not in databases(postgres)
     monkeypatch.undo()
     again = restore(swap=True, run_id="r1", accept_loss=True)
     assert again["steps"] == ["compare", "swap"]  # the copy was ready and is used
-    assert query(small, "SELECT count(*) FROM bookings") == [(500,)]
+    assert rows(small, "SELECT count(*) FROM bookings") == [(500,)]
 
 
 def test_sessions_that_do_not_end_leave_the_live_database_open(backup: Call, restore: Call, small: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -483,7 +464,7 @@ def test_sessions_that_do_not_end_leave_the_live_database_open(backup: Call, res
         session.close()
     assert result["failed"] is True
     assert "(stubborn)" in result["msg"]
-    assert query(small, "SELECT count(*) FROM bookings") == [(500,)]
+    assert rows(small, "SELECT count(*) FROM bookings") == [(500,)]
 
 
 def test_a_name_that_is_taken_refuses_the_exchange(backup: Call, restore: Call, small: str, postgres: Postgres) -> None:
@@ -504,7 +485,7 @@ def test_a_live_database_that_is_gone_gets_its_name_back(backup: Call, restore: 
     execute(postgres.url(), f"DROP DATABASE {name_of(small)} WITH (FORCE)")
     result = restore(swap=True, run_id="r1")
     assert (result["swapped"], result["kept_as"], result["lost"]) == (True, "", [])
-    assert query(small, "SELECT count(*) FROM bookings") == [(500,)]
+    assert rows(small, "SELECT count(*) FROM bookings") == [(500,)]
 
 
 KILLED = """
@@ -548,7 +529,7 @@ def test_a_restore_that_was_killed_is_taken_up(
     assert restore(check=True, swap=True, run_id="r1")["steps"] == steps
     result = restore(swap=True, run_id="r1")
     assert (result.get("failed"), result.get("steps")) == (None, steps), result
-    assert query(small, "SELECT count(*) FROM bookings") == [(500,)]
+    assert rows(small, "SELECT count(*) FROM bookings") == [(500,)]
     assert f"{name_of(small)}_failed_r1" in databases(postgres)
 
 
@@ -565,7 +546,7 @@ def test_what_a_killed_restore_left_is_put_right_without_restoring(
         result = run(restore_copy.main, check=check, bin_dir=None, run_ids=["another", "r1"])
         assert (result["changed"], result["removed"], result["opened"]) == (True, [copy], where == "swapping")
         assert (copy in databases(postgres)) is check
-    assert query(small, "SELECT count(*) FROM bookings") == [(500,)]
+    assert rows(small, "SELECT count(*) FROM bookings") == [(500,)]
     assert run(restore_copy.main, bin_dir=None, run_ids=["r1"])["changed"] is False
     # One that a human closed is theirs.
     execute(postgres.url(), f"ALTER DATABASE {name_of(small)} ALLOW_CONNECTIONS false")
@@ -608,7 +589,7 @@ def test_a_rename_that_the_server_refuses_leaves_the_live_database_open(
         assert "PostgreSQL refused: permission denied to rename database" in result["msg"]
         assert {live, copy} <= databases(postgres)
         assert f"{live}_failed_r1" not in databases(postgres)
-        assert query(small, "SELECT count(*) FROM bookings") == [(500,)]
+        assert rows(small, "SELECT count(*) FROM bookings") == [(500,)]
     finally:
         for name in (live, copy):
             execute(postgres.url(), f"ALTER DATABASE {name} OWNER TO postgres")
@@ -623,8 +604,8 @@ def test_encoding_and_locale_are_those_of_the_backup(backup: Call, restore: Call
     backup(database_url=postgres.url(name))
     copy = restore(database_url=postgres.url(name), into=f"{name}_copy")["database"]
     locale = "SELECT encoding, datcollate, datctype, datlocprovider, datlocale FROM pg_database WHERE datname = current_database()"
-    assert query(postgres.url(copy), locale) == query(postgres.url(name), locale)
-    assert query(postgres.url(copy), "SELECT word FROM words") == [("é, ü",)]
+    assert rows(postgres.url(copy), locale) == rows(postgres.url(name), locale)
+    assert rows(postgres.url(copy), "SELECT word FROM words") == [("é, ü",)]
 
 
 def test_a_dump_of_another_length_is_named(backup: Call, restore: Call, small: str, dest: Path, postgres: Postgres) -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import base64
-import collections.abc
 import json
 import os
 import threading
@@ -25,18 +24,6 @@ from .token_table import KEY, OTHER_KEY, Credentials, ModuleRun, opened, options
 
 ROOT = Path(__file__).parents[2]
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
-
-
-@pytest.fixture
-def credentials(database: str) -> collections.abc.Iterator[Credentials]:
-    table = Credentials(database)
-    yield table
-    table.connection.close()
-
-
-@pytest.fixture
-def run(database: str, capsys: pytest.CaptureFixture[str]) -> ModuleRun:
-    return ModuleRun(database, capsys)
 
 
 def test_every_token_is_encrypted_once_and_reads_as_the_application_reads_it(credentials: Credentials, run: ModuleRun) -> None:

@@ -34,18 +34,6 @@ Rounds = collections.abc.Callable[[int, int], int]
 
 
 @pytest.fixture
-def credentials(database: str) -> collections.abc.Iterator[Credentials]:
-    table = Credentials(database)
-    yield table
-    table.connection.close()
-
-
-@pytest.fixture
-def run(database: str, capsys: pytest.CaptureFixture[str]) -> ModuleRun:
-    return ModuleRun(database, capsys)
-
-
-@pytest.fixture
 def undo(tmp_path: Path) -> dict[str, Any]:
     return {"path": str(tmp_path / "undo.jsonl"), "recipients": [str(IDENTITY.to_public())]}
 

@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import collections.abc
-import contextlib
 import random
-import threading
 from pathlib import Path
 
 import pytest
@@ -16,23 +14,11 @@ from ansible_collections.lastro.deploy.plugins.module_utils._progress import sil
 from ansible_collections.lastro.deploy.plugins.module_utils._token_encryption import converge
 from pyrage import x25519
 
-from .token_table import KEY, OTHER_KEY, Credentials, ModuleRun, opened, options, sealed, text_of
+from .token_table import KEY, OTHER_KEY, Credentials, ModuleRun, application, opened, options, sealed, text_of
 
 Rounds = collections.abc.Callable[[int, int], int]
 FORWARD = [text_of(OTHER_KEY), text_of(KEY)]
 BACK = [text_of(KEY), text_of(OTHER_KEY)]
-
-
-@pytest.fixture
-def credentials(database: str) -> collections.abc.Iterator[Credentials]:
-    table = Credentials(database)
-    yield table
-    table.connection.close()
-
-
-@pytest.fixture
-def run(database: str, capsys: pytest.CaptureFixture[str]) -> ModuleRun:
-    return ModuleRun(database, capsys)
 
 
 def columns(credentials: Credentials) -> list[str]:
@@ -170,48 +156,20 @@ def test_a_swap_that_a_writer_overtakes_is_tried_again_and_then_told(credentials
     assert [opened(ciphertext, nonce, OTHER_KEY) for _key, _token, ciphertext, nonce in credentials.rows()] == [row[1] for row in credentials.rows()]
 
 
-@contextlib.contextmanager
-def single_key_application(credentials: Credentials, key: bytes, seed: int) -> collections.abc.Iterator[list[int]]:
-    """Writes both columns under *key* all the time, and reads what it wrote."""
-    written: list[int] = []
-    stop, warm = threading.Event(), threading.Event()
-
-    def write() -> None:
-        choose = random.Random(seed)
-        connection = credentials.connect()
-        with connection.cursor() as cursor:
-            while not stop.is_set():
-                number, text = choose.randint(1, 5000), f"written-{len(written)}"
-                cursor.execute("UPDATE credentials SET token = %s, token_encrypted = %s, token_nonce = %s WHERE id = %s", (text, *sealed(text, key), number))
-                written.append(number)
-                if len(written) == 50:
-                    warm.set()
-        connection.close()
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
-        assert warm.wait(30)
-        yield written
-    finally:
-        stop.set()
-        thread.join()
-
-
 def test_filled_online_and_swapped_while_nobody_writes(credentials: Credentials, run: ModuleRun, seeded: random.Random, rounds: Rounds) -> None:
     credentials.create(5000)
     run(guard_trigger=False)
     keys = {"old": KEY, "new": OTHER_KEY}
     for _round in range(rounds(1, 10)):
         ring = [text_of(keys["new"]), text_of(keys["old"])]
-        with single_key_application(credentials, keys["old"], seeded.randrange(2**32)) as written:
+        with application(credentials, both=True, seed=seeded.randrange(2**32), key=keys["old"]) as written:
             before = len(written)
             converge(parse_url(credentials.url), options(state="rotated", shadow="filled", encryption_keys=ring, batch_size=200, pause=0.005), progress=silent)
             assert len(written) > before
         # Maintenance: the old processes have stopped.
         swapped = run(state="rotated", shadow="swapped", encryption_keys=ring)
         assert (swapped["swapped"], swapped["verified"], swapped["clear_left"]) == (True, 5000, 0)
-        with single_key_application(credentials, keys["new"], seeded.randrange(2**32)):
+        with application(credentials, both=True, seed=seeded.randrange(2**32), key=keys["new"]):
             assert run(state="rotated", shadow="swapped", encryption_keys=ring)["changed"] is False
         stale = [key for key, token, ciphertext, nonce in credentials.rows() if opened(ciphertext, nonce, keys["new"]) != token]
         assert stale == []

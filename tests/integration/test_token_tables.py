@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import base64
-import collections.abc
 import hmac
 import json
 from pathlib import Path
@@ -26,18 +25,6 @@ from .token_table import KEY, OTHER_KEY, Credentials, ModuleRun, opened, options
 
 ROOT = Path(__file__).parents[2]
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
-
-
-@pytest.fixture
-def credentials(database: str) -> collections.abc.Iterator[Credentials]:
-    table = Credentials(database)
-    yield table
-    table.connection.close()
-
-
-@pytest.fixture
-def run(database: str, capsys: pytest.CaptureFixture[str]) -> ModuleRun:
-    return ModuleRun(database, capsys)
 
 
 @pytest.mark.parametrize(

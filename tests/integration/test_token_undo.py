@@ -30,18 +30,6 @@ RECIPIENT = str(IDENTITY.to_public())
 
 
 @pytest.fixture
-def credentials(database: str) -> collections.abc.Iterator[Credentials]:
-    table = Credentials(database)
-    yield table
-    table.connection.close()
-
-
-@pytest.fixture
-def run(database: str, capsys: pytest.CaptureFixture[str]) -> ModuleRun:
-    return ModuleRun(database, capsys)
-
-
-@pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "undo" / "credentials.jsonl"
 

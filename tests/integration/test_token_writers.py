@@ -30,18 +30,6 @@ TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 Rounds = collections.abc.Callable[[int, int], int]
 
 
-@pytest.fixture
-def credentials(database: str) -> collections.abc.Iterator[Credentials]:
-    table = Credentials(database)
-    yield table
-    table.connection.close()
-
-
-@pytest.fixture
-def run(database: str, capsys: pytest.CaptureFixture[str]) -> ModuleRun:
-    return ModuleRun(database, capsys)
-
-
 def test_a_table_that_others_hold_is_named_after_some_tries(credentials: Credentials, run: ModuleRun, monkeypatch: pytest.MonkeyPatch) -> None:
     credentials.create(3)
     monkeypatch.setattr(_token_guard, "ATTEMPTS", 2)

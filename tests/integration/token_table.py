@@ -117,8 +117,8 @@ def table_of(cursor: Cursor) -> Table:
 
 
 @contextlib.contextmanager
-def application(credentials: Credentials, *, both: bool, seed: int) -> collections.abc.Iterator[list[int]]:
-    """An application that changes random tokens of 5,000 all the time; the list's length is the number of its writes."""
+def application(credentials: Credentials, *, both: bool, seed: int, key: bytes = KEY) -> collections.abc.Iterator[list[int]]:
+    """An application that changes random tokens of 5,000 all the time, *both* columns under *key*; the list is as long as its writes are many."""
     written: list[int] = []
     stop, warm = threading.Event(), threading.Event()
 
@@ -127,12 +127,14 @@ def application(credentials: Credentials, *, both: bool, seed: int) -> collectio
         connection = credentials.connect()
         with connection.cursor() as cursor:
             while not stop.is_set():
-                key, text = choose.randint(1, 5000), f"written-{len(written)}"
+                number, text = choose.randint(1, 5000), f"written-{len(written)}"
                 if both:
-                    cursor.execute("UPDATE credentials SET token = %s, token_encrypted = %s, token_nonce = %s WHERE id = %s", (text, *sealed(text), key))
+                    cursor.execute(
+                        "UPDATE credentials SET token = %s, token_encrypted = %s, token_nonce = %s WHERE id = %s", (text, *sealed(text, key), number)
+                    )
                 else:
-                    cursor.execute("UPDATE credentials SET token = %s WHERE id = %s", (text, key))
-                written.append(key)
+                    cursor.execute("UPDATE credentials SET token = %s WHERE id = %s", (text, number))
+                written.append(number)
                 if len(written) == 50:
                     warm.set()
         connection.close()
