@@ -122,7 +122,7 @@ def recovered(app: App, backend: int) -> bool:
     """Whether the server answers, without the *backend* that died."""
     try:
         return not app.rows(f"SELECT 1 FROM pg_stat_activity WHERE pid = {backend}")
-    except psycopg2.OperationalError:
+    except (psycopg2.OperationalError, psycopg2.InterfaceError):  # the server ends this session too, also while it asks
         return False
 
 
