@@ -8,7 +8,6 @@ r5 lands on r1 without the encryption in between, so that its revisions drop 50,
 
 from __future__ import annotations
 
-import collections.abc
 import contextlib
 import json
 import os
@@ -18,26 +17,24 @@ import time
 import typing as t
 from pathlib import Path
 
-import psycopg2
 import pytest
 from ansible_collections.lastro.deploy.plugins.module_utils import _backup_manifest
 from demo import story, traffic
 from demo.process import processes, wait_until
 from demo.world import MARK, ROLE, World
 
-from .world_support import PLAYBOOK, ROOT, Live, answer, deploy, journal, outcome, play, revision, rows, variables_file
+from . import sql
+from .world_support import PLAYBOOK, ROOT, Live, answer, deploy, journal, outcome, play, restored_databases, revision, rows, server_url, variables_file
 
 TABLES = ("users", "credentials")
 SCHEDULE = "/api/schedule?day=2030-01-01"
 
 
 @pytest.fixture
-def world(live: Live) -> collections.abc.Iterator[World]:
-    """r1 serves; what a test restores beside its database is dropped afterwards."""
+def world(live: Live) -> World:
+    """r1 serves, and no other test's restore is left."""
     live.snapshot.restore()
-    yield live.world
-    for name in others(live.world):
-        execute(live.world, f'DROP DATABASE "{name}" WITH (FORCE)')
+    return live.world
 
 
 def r5(world: World, *, identity: bool = True) -> str:
@@ -47,29 +44,6 @@ def r5(world: World, *, identity: bool = True) -> str:
         backup["identity"] = world.state["backup_identity"]
     migrations = {"config": "alembic.ini", "revision": "heads", "when": "before_switch"}
     return variables_file(world, {"deploy_tokens": [], "deploy_migrations": migrations, "deploy_backup": backup})
-
-
-def url(world: World, database: str) -> str:
-    return str(world.state["admin_url"]).rpartition("/")[0] + f"/{database}"
-
-
-def execute(world: World, statement: str) -> None:
-    connection = psycopg2.connect(url(world, "postgres"))
-    connection.autocommit = True
-    with contextlib.closing(connection), connection.cursor() as cursor:
-        cursor.execute(statement)
-
-
-def query(world: World, database: str, text: str) -> list[tuple[t.Any, ...]]:
-    with contextlib.closing(psycopg2.connect(url(world, database))) as connection, connection.cursor() as cursor:
-        cursor.execute(text)
-        return cursor.fetchall()
-
-
-def others(world: World) -> list[str]:
-    """The databases that restores have made or kept."""
-    found = query(world, "postgres", f"SELECT datname FROM pg_database WHERE datname ~ '^{ROLE}_(restored|failed)_' ORDER BY 1")
-    return [name for (name,) in found]
 
 
 def content(world: World) -> dict[str, list[tuple[t.Any, ...]]]:
@@ -118,10 +92,11 @@ def test_the_restore_brings_every_row_back_and_loses_nothing(world: World) -> No
     assert {(record.status, record.error) for record in failed} == {(503, "")}, traffic.summarise(records)
     assert not flag(world).exists()
 
-    [kept] = others(world)
+    [kept] = restored_databases(world)
     assert kept == f"{ROLE}_failed_{run_id}"
-    assert query(world, kept, "SELECT version_num FROM alembic_version") == [("0006",)]
-    assert query(world, kept, "SELECT count(*) FROM information_schema.columns WHERE table_name = 'credentials' AND column_name = 'token'") == [(0,)]
+    failed_state = server_url(world, kept)
+    assert sql.rows(failed_state, "SELECT version_num FROM alembic_version") == [("0006",)]
+    assert sql.rows(failed_state, "SELECT count(*) FROM information_schema.columns WHERE table_name = 'credentials' AND column_name = 'token'") == [(0,)]
     dumped = _backup_manifest.read(world.home / "backups" / "failed" / f"{run_id}.manifest.json")
     _backup_manifest.check_file(world.home / "backups" / "failed", dumped)
     assert dumped.tables["public.users"].rows == len(before["users"])
@@ -140,7 +115,7 @@ def test_without_its_key_a_person_gives_it_and_a_killed_restore_is_finished_by_t
     # Nobody is let in to a database that would be put back: no timer opens the door either.
     assert answer(world, SCHEDULE)[0] == 503
     assert not list((world.home / "state" / "timers").glob("maintenance*"))
-    assert (revision(world), others(world)) == (["0006"], [])
+    assert (revision(world), restored_databases(world)) == (["0006"], [])
 
     arguments = r5(world)
     with (world.home / "rollback.log").open("ab") as log:
@@ -152,13 +127,16 @@ def test_without_its_key_a_person_gives_it_and_a_killed_restore_is_finished_by_t
             stdout=log,
             stderr=log,
         )
-    wait_until(lambda: f"{ROLE}_restored_{run_id}" in others(world) or killed.poll() is not None, seconds=120, what="the copy is being made")
+    wait_until(lambda: f"{ROLE}_restored_{run_id}" in restored_databases(world) or killed.poll() is not None, seconds=120, what="the copy is being made")
     kill_all_of(killed, world)
-    assert f"{ROLE}_restored_{run_id}" in others(world)
+    assert f"{ROLE}_restored_{run_id}" in restored_databases(world)
     # As if it had been killed in its short step: the door of the database is closed.
     sha256 = _backup_manifest.read(world.home / "backups" / f"{run_id}-drained.manifest.json").sha256
-    execute(world, f"COMMENT ON DATABASE \"{ROLE}_restored_{run_id}\" IS 'lastro.deploy restore: swapping {sha256}'")
-    execute(world, f"ALTER DATABASE {ROLE} ALLOW_CONNECTIONS false")
+    sql.execute(
+        server_url(world),
+        f"COMMENT ON DATABASE \"{ROLE}_restored_{run_id}\" IS 'lastro.deploy restore: swapping {sha256}'",
+        f"ALTER DATABASE {ROLE} ALLOW_CONNECTIONS false",
+    )
     assert answer(world, SCHEDULE)[0] == 503
 
     healed = play(world, "playbooks/rollback.yml", "-e", arguments)
@@ -167,7 +145,7 @@ def test_without_its_key_a_person_gives_it_and_a_killed_restore_is_finished_by_t
     assert content(world) == before
     status, release, _body = answer(world, SCHEDULE)
     assert (status, release.split("-")[0]) == (200, "r1")
-    assert others(world) == [f"{ROLE}_failed_{run_id}"]
+    assert restored_databases(world) == [f"{ROLE}_failed_{run_id}"]
     assert not flag(world).exists()
     ledger = json.loads((world.home / "state" / "ledger.json").read_text(encoding="utf-8"))
     assert ledger["live"].split("-")[0] == "r1"

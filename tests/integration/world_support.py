@@ -22,7 +22,8 @@ import psycopg2
 from demo import story
 from demo.process import wait_until
 from demo.world import ROLE, ROOT, World
-from psycopg2 import sql
+
+from . import sql
 
 PLAYBOOK = str(Path(sys.executable).parent / "ansible-playbook")
 SNAPSHOT = "calendar_snapshot"
@@ -122,6 +123,18 @@ def revision(world: World) -> list[str]:
     return [row[0] for row in rows(world, "SELECT version_num FROM alembic_version ORDER BY 1")]
 
 
+def restored_databases(world: World) -> list[str]:
+    """The databases that restores have made or kept."""
+    # The application's own database may be closed meanwhile.
+    found = sql.rows(server_url(world), f"SELECT datname FROM pg_database WHERE datname ~ '^{ROLE}_(restored|failed)_' ORDER BY 1")
+    return [name for (name,) in found]
+
+
+def server_url(world: World, database: str = "postgres") -> str:
+    """URL of the superuser in another *database* than the application's."""
+    return f"{str(world.state['admin_url']).rpartition('/')[0]}/{database}"
+
+
 class Snapshot:
     """The world at one moment: database, state directory and supervised programs; releases on disk stay as they are."""
 
@@ -137,7 +150,8 @@ class Snapshot:
     def restore(self) -> None:
         """Bring that moment back and wait until the application answers."""
         self._stop()
-        self._database(f"DROP DATABASE {ROLE} WITH (FORCE)", f"CREATE DATABASE {ROLE} TEMPLATE {SNAPSHOT} OWNER {ROLE}")
+        gone = [ROLE, *restored_databases(self.world)]
+        self._database(*(f'DROP DATABASE "{name}" WITH (FORCE)' for name in gone), f"CREATE DATABASE {ROLE} TEMPLATE {SNAPSHOT} OWNER {ROLE}")
         for directory in self._directories():
             shutil.rmtree(directory)
             shutil.copytree(self.kept / directory.name, directory, symlinks=True)
@@ -158,17 +172,8 @@ class Snapshot:
         wait_until(lambda: answer(self.world)[0] == 200, seconds=30, what="the application answers")
 
     def _database(self, *statements: str) -> None:
-        url = self.world.state["admin_url"].rpartition("/")[0] + "/postgres"
-        connection = psycopg2.connect(url)
-        connection.autocommit = True
-        try:
-            with connection.cursor() as cursor:
-                for name in (ROLE, SNAPSHOT):
-                    cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
-                for statement in statements:
-                    cursor.execute(sql.SQL(statement))
-        finally:
-            connection.close()
+        ended = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname IN ('{ROLE}', '{SNAPSHOT}')"
+        sql.execute(server_url(self.world), ended, *statements)
 
 
 @dataclasses.dataclass(frozen=True)
