@@ -365,15 +365,24 @@ def test_no_key_and_no_salt_in_logs_sessions_arguments_or_output(keys: Keys, pos
     stop = threading.Event()
 
     def watch() -> None:
-        with contextlib.closing(psycopg2.connect(postgres.url())) as connection, connection.cursor() as cursor:
+        with contextlib.closing(psycopg2.connect(postgres.url())) as connection, contextlib.closing(psycopg2.connect(keys.url)) as holder:
             connection.autocommit = True
+            cursor = connection.cursor()
+            # A rotation can be over between two looks: the first one waits until its session has been seen.
+            holder.cursor().execute("SELECT pg_advisory_lock(%s)", (_api_key.lock_number("public.api_keys", "auditor"),))
+            ready.set()
             while not stop.wait(0.03):
                 seen.append(subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout)
                 cursor.execute("SELECT query, application_name FROM pg_stat_activity")
-                seen.extend(map(str, cursor.fetchall()))
+                sessions = [str(row) for row in cursor.fetchall()]
+                seen.extend(sessions)
+                if any(_api_key.APPLICATION_NAME in one for one in sessions):
+                    holder.close()
 
+    ready = threading.Event()
     watcher = threading.Thread(target=watch)
     watcher.start()
+    assert ready.wait(20)
     options = {"database_url": keys.url, "name": "auditor", "salt": SALT, "sink": {"file": str(keys.file)}}
     tasks: list[dict[str, Any]] = []
     for number, wish in enumerate(({}, {"state": "rotated", "generation": 2}, {"state": "rotated", "generation": 2}, {"state": "revoked", "generation": 1})):
