@@ -66,18 +66,16 @@ def binding(table: str, column: str, key: t.Iterable[str]) -> bytes:
 
 
 def encode(column_type: ColumnType, data: bytes) -> str:
-    """*data* as the input text of a column of this type."""
-    if column_type == "bytea":
-        return "\\x" + data.hex()
+    """*data* as text without quotes, commas and backslashes: what a text column holds, and for bytea what the server decodes as base64."""
     if column_type == "hex":
         return data.hex()
-    return (base64.b64encode if column_type == "base64" else base64.urlsafe_b64encode)(data).decode()
+    return (base64.urlsafe_b64encode if column_type == "base64url" else base64.b64encode)(data).decode()
 
 
-def decode(column_type: ColumnType, value: str | bytes | memoryview) -> bytes:
-    """The bytes behind a column's value; the inverse of ``encode``. Base64 may lack its padding. Raises ValueError."""
+def decode(column_type: ColumnType, value: str | bytes) -> bytes:
+    """The bytes behind a column's value. Base64 may lack its padding. Raises ValueError."""
     if not isinstance(value, str):
-        return bytes(value)
+        return value
     if column_type == "hex":
         return binascii.unhexlify(value)
     body = value.rstrip("=")
@@ -113,13 +111,15 @@ class KeyRing:
         nonces = self._random(NONCE_BYTES * len(texts))
         seal = self._ciphers[0].encrypt
         sealed = []
-        for number, text in enumerate(texts):
+        for number, (text, binding) in enumerate(zip(texts, bindings or itertools.repeat(None), strict=False)):
             nonce = nonces[number * NONCE_BYTES : (number + 1) * NONCE_BYTES]
-            sealed.append(Sealed(seal(nonce, text.encode(), bindings[number] if bindings else None), nonce))
+            sealed.append(Sealed(seal(nonce, text.encode(), binding), nonce))
         return sealed
 
-    def opens(self, clear: str | None, ciphertext: bytes | memoryview, nonce: bytes | memoryview, binding: bytes | None = None) -> bool:
-        """Whether the first key opens the value, to the clear text where there is one."""
+    def opens(self, clear: str | None, ciphertext: bytes | None, nonce: bytes | None, binding: bytes | None = None) -> bool:
+        """Whether there is a value and the first key opens it, to the clear text where there is one."""
+        if ciphertext is None or nonce is None:
+            return False
         try:
             data = self._ciphers[0].decrypt(nonce, ciphertext, binding)
             return data == clear.encode() if clear is not None else "\0" not in data.decode()

@@ -18,11 +18,13 @@ from ._token_cipher import ColumnType, Sealed, encode
 from ._token_columns import Column, Table
 
 with contextlib.suppress(ImportError):
-    from psycopg2 import sql
+    from psycopg2 import extensions, sql
 
 if t.TYPE_CHECKING:
+    from psycopg2.extensions import connection as PostgresConnection
     from psycopg2.extensions import cursor as Cursor
 
+_BYTEA_OID = 17
 PAGE_BYTES = 8 * 1024 * 1024
 """A page ends early where its values reach this size, so that a table of large values needs no more memory."""
 
@@ -31,7 +33,9 @@ ENCRYPTED_LOOKING = (
 )
 """Beginnings of Fernet, Vault transit, KMS, age, PGP, CipherSweet and Rails ciphertexts, and of the usual home-made prefixes."""
 
-Value: t.TypeAlias = "str | memoryview | None"
+Value: t.TypeAlias = "str | bytes | None"
+RawRow: t.TypeAlias = "tuple[t.Any, ...]"
+"""A row as the driver hands it over, or a Row: source, ciphertext and nonce have the same places in both."""
 Which = t.Literal["pending", "clear", "sealed", "all"]
 
 
@@ -65,6 +69,15 @@ class Counts(t.NamedTuple):
     largest: int
 
 
+def read_bytes(connection: PostgresConnection) -> None:
+    """From now on its bytea values come as bytes (with C(bytea_output) hex): twice as quick as the driver's memoryview."""
+    extensions.register_type(extensions.new_type((_BYTEA_OID,), "LASTRO_BYTES", _of_hex), connection)
+
+
+def _of_hex(value: str | None, _cursor: Cursor) -> bytes | None:
+    return None if value is None else bytes.fromhex(value[2:])
+
+
 def array_literal(values: t.Iterable[str]) -> str:
     """PostgreSQL's text form of an array. One literal is parsed several times faster than ARRAY[...] of as many constants.
 
@@ -74,6 +87,11 @@ def array_literal(values: t.Iterable[str]) -> str:
     if not every:
         return "{}"
     return '{"' + "\0".join(every).replace("\\", "\\\\").replace('"', '\\"').replace("\0", '","') + '"}'
+
+
+def _plain_array(values: t.Iterable[str]) -> str:
+    """The same of values that need no quotes, in a fifth of the time."""
+    return f"{{{','.join(values)}}}"
 
 
 def column_kind(column: Column) -> ColumnType:
@@ -166,15 +184,22 @@ class Statements:
         cursor.execute(statement, (*(after or ()), limit))
         return self._rows(cursor)
 
-    def every(self, cursor: Cursor, size: int) -> t.Iterator[list[Row]]:
+    def every(self, cursor: Cursor, size: int) -> t.Iterator[list[RawRow]]:
         """Every row, *size* at a time, in the order of the table's file and without version: for a cursor of the server."""
-        statement = sql.SQL("SELECT {texts}, NULL::text, {source}::text, {ciphertext}, {nonce}{further} FROM {table} AS t").format(
-            **self._names(), texts=_joined(sql.SQL("{}::text").format(key) for key in self._keys), further=_listed(self._further)
+        first, *more = (sql.SQL("{}::text").format(key) for key in self._keys)
+        statement = sql.SQL("SELECT {first}, NULL::text, {source}::text, {ciphertext}, {nonce}{further}{more} FROM {table} AS t").format(
+            **self._names(), first=first, further=_listed(self._further), more=_listed(more)
         )
         cursor.execute(statement)
-        width = len(self._keys)
         while rows := cursor.fetchmany(size):
-            yield [Row(row[:width], *row[width:]) for row in rows]
+            yield rows
+
+    def row(self, raw: RawRow) -> Row:
+        """The row behind what ``every`` yields."""
+        if isinstance(raw, Row):
+            return raw
+        values = 5 + len(self._further)
+        return Row((raw[0], *raw[values:]), *raw[1:values])
 
     def rows_at(self, cursor: Cursor, keys: t.Sequence[tuple[str, ...]]) -> list[Row]:
         """The rows that have these keys, in no order."""
@@ -216,17 +241,19 @@ class Statements:
             written.append((self._table.key_id, [encode(column_kind(self._table.key_id), key_id)] * len(rows)))
         names = [sql.Identifier(f"w{number}") for number in range(len(written))]
         statement = sql.SQL(
-            "UPDATE {table} AS t SET {sets} FROM unnest({arrays}, {values}, %s::text[]) AS v({aliases}, {names}, version)"
-            " WHERE {join} AND t.xmin = v.version::xid"
+            "UPDATE {table} AS t SET {sets} FROM unnest({arrays}{values}, %s::text[]) AS v({aliases}{names}, version) WHERE {join} AND t.xmin = v.version::xid"
         ).format(
             **self._names(),
             **self._joining(),
-            sets=_joined(sql.SQL("{} = v.{}").format(sql.Identifier(column.name), name) for (column, _values), name in zip(written, names, strict=True)),
-            values=_joined(sql.SQL("%s::bytea[]" if column.base_type == "bytea" else "%s::text[]") for column, _values in written),
-            names=_joined(names),
+            sets=_joined(
+                sql.SQL("{} = decode(v.{}, 'base64')" if column.base_type == "bytea" else "{} = v.{}").format(sql.Identifier(column.name), name)
+                for (column, _values), name in zip(written, names, strict=True)
+            ),
+            values=_listed(sql.SQL("%s::text[]") for _one in written),
+            names=_listed(names),
         )
-        arrays = [array_literal(values) for _column, values in written]
-        cursor.execute(statement, (*self._key_arrays(rows), *arrays, array_literal(row.version for row in rows)))
+        arrays = [_plain_array(values) for _column, values in written]
+        cursor.execute(statement, (*self._key_arrays(rows), *arrays, _plain_array(row.version for row in rows)))
         return cursor.rowcount
 
     def clear_source(self, cursor: Cursor, rows: t.Sequence[Row]) -> int:
@@ -234,7 +261,7 @@ class Statements:
         statement = sql.SQL(
             "UPDATE {table} AS t SET {source} = NULL FROM unnest({arrays}, %s::text[]) AS v({aliases}, version) WHERE {join} AND t.xmin = v.version::xid"
         ).format(**self._names(), **self._joining())
-        cursor.execute(statement, (*self._key_arrays(rows), array_literal(row.version for row in rows)))
+        cursor.execute(statement, (*self._key_arrays(rows), _plain_array(row.version for row in rows)))
         return cursor.rowcount
 
     def write_source(self, cursor: Cursor, rows: t.Sequence[Row], texts: t.Sequence[str]) -> int:
@@ -286,4 +313,17 @@ def _listed(parts: t.Iterable[sql.Composable]) -> sql.Composed:
     return sql.SQL("").join(sql.SQL(", {}").format(part) for part in parts)
 
 
-__all__ = ("ENCRYPTED_LOOKING", "PAGE_BYTES", "Counts", "Row", "Statements", "Value", "Which", "array_literal", "column_kind", "copy_line")
+__all__ = (
+    "ENCRYPTED_LOOKING",
+    "PAGE_BYTES",
+    "Counts",
+    "RawRow",
+    "Row",
+    "Statements",
+    "Value",
+    "Which",
+    "array_literal",
+    "column_kind",
+    "copy_line",
+    "read_bytes",
+)

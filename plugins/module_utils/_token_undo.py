@@ -31,6 +31,7 @@ FORMAT = "lastro-token-undo/1"
 _BEGINNING = f'{{"format":"{FORMAT}"'.encode()
 KEY_BYTES = 32
 CHUNK = 1024 * 1024
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 class Entry(t.NamedTuple):
@@ -93,7 +94,7 @@ class UndoWriter:
         """Write the entries of a batch; ``sync`` makes them last. Raises LastroError."""
         with self._errors():
             segment = self._segment or self._begin()
-            body = json.dumps([[*entry.key, entry.token, entry.nonce.hex()] for entry in entries], separators=(",", ":")).encode()
+            body = _encode([[*entry.key, entry.token, entry.nonce.hex()] for entry in entries]).encode()
             self._write(segment.line("rows", body))
             self.rows += len(entries)
 

@@ -11,7 +11,7 @@ import typing as t
 from ._progress import Progress
 from ._token_cipher import Kind
 from ._token_codec import Codec
-from ._token_sql import PAGE_BYTES, Counts, Row, Statements, Which
+from ._token_sql import PAGE_BYTES, Counts, RawRow, Row, Statements, Which
 
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as PostgresConnection
@@ -70,14 +70,15 @@ class Pages:
         self._connection = connection
         self._statements = statements
         self._size = size
+        self.row = statements.row
         self.sized = True
 
     def expect(self, largest: int) -> None:
         """Rows of at most so many bytes: where a page of them is small anyway, the server need not add up their sizes."""
         self.sized = largest * max(self._size, READ_PAGE) > PAGE_BYTES
 
-    def every(self) -> t.Iterator[list[Row]]:
-        """Every row as it is at one moment: a stream out of one snapshot, or the walk along the key where rows are large."""
+    def every(self) -> t.Iterator[t.Sequence[RawRow]]:
+        """Every row, of which ``row`` makes a Row, as it is at one moment: a stream out of one snapshot, or the walk along the key where rows are large."""
         if self.sized:
             yield from self.walk("all")
             return
@@ -114,17 +115,17 @@ class Pages:
         return list(rows.values())
 
 
-def verify(pages: t.Iterable[list[Row]], codec: Codec, total: int, progress: Progress) -> Tally:
+def verify(pages: Pages, codec: Codec, total: int, progress: Progress) -> Tally:
     """Decrypt and compare every row; *total* is what progress is measured against."""
     tally = Tally()
-    for rows in pages:
-        for row in rows:
-            if codec.opens(row):
-                tally.total += 1
-                tally.verified += 1
-                tally.clear_values += row.source is not None
-            else:
-                add(tally, codec, row)
+    for rows in pages.every():
+        others = codec.unopened(rows, pages.row)
+        opened = len(rows) - len(others)
+        tally.total += opened
+        tally.verified += opened
+        tally.clear_values += sum(row[2] is not None for row in rows) - sum(row.source is not None for row in others)
+        for row in others:
+            add(tally, codec, row)
         progress(tally.total, max(total, tally.total + 1), "rows verified")
     progress(tally.total, tally.total, "rows verified")
     return tally
