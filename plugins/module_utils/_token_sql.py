@@ -74,8 +74,8 @@ def read_bytes(connection: PostgresConnection) -> None:
     extensions.register_type(extensions.new_type((_BYTEA_OID,), "LASTRO_BYTES", _of_hex), connection)
 
 
-def _of_hex(value: str | None, _cursor: Cursor) -> bytes | None:
-    return None if value is None else bytes.fromhex(value[2:])
+def _of_hex(value: str | bytes | None, _cursor: Cursor) -> bytes | None:
+    return bytes.fromhex(value[2:]) if isinstance(value, str) else value
 
 
 def array_literal(values: t.Iterable[str]) -> str:
