@@ -37,6 +37,14 @@ def fill(url: str, megabytes: int) -> None:
     )
 
 
+def dumped_rows(content: bytes, identity: x25519.Identity, table: str) -> list[list[str]]:
+    """The rows of a *table* of several columns in an encrypted dump, read without a line of the collection."""
+    clear = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(pyrage.decrypt(content, [identity]))).read()
+    read = subprocess.run([bin_directory() / "pg_restore", "--data-only", f"--table={table}", "--file=-"], input=clear, capture_output=True, check=False)
+    assert (read.returncode, read.stderr) == (0, b"")
+    return [line.split("\t") for line in read.stdout.decode().splitlines() if "\t" in line]
+
+
 @contextlib.contextmanager
 def disk(path: Path) -> t.Iterator[None]:
     """A disk of its own at *path*."""
@@ -98,10 +106,7 @@ class Backups:
         content = (self.dest / f"{name}{ENDS[0]}").read_bytes()
         manifest = json.loads((self.dest / f"{name}{ENDS[1]}").read_text(encoding="utf-8"))
         assert (manifest["size"], manifest["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
-        clear = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(pyrage.decrypt(content, [self.identity]))).read()
-        read = subprocess.run([bin_directory() / "pg_restore", "--data-only", "--table=tokens", "--file=-"], input=clear, capture_output=True, check=False)
-        assert (read.returncode, read.stderr) == (0, b"")
-        assert sum(line.count(b"\t") == 1 for line in read.stdout.splitlines()) == manifest["tables"]["public.tokens"]["rows"]
+        assert len(dumped_rows(content, self.identity, "tokens")) == manifest["tables"]["public.tokens"]["rows"]
 
     def forget(self, *names: str) -> None:
         """Remove these backups."""

@@ -19,7 +19,9 @@ import psycopg2
 import pytest
 from ansible_collections.lastro.deploy.plugins.module_utils import _lock
 from demo.world import ROLE, ROOT, USERS, World
+from pyrage import x25519
 
+from .backup_world import dumped_rows
 from .key_table import SALT, TABLE, hashed
 from .world_support import Live
 
@@ -287,14 +289,28 @@ def restore_beside_and_in_place(deployed: Operator, name: str) -> None:
     assert "public.bookings" in told and "accept_loss" in told
     assert deployed.rows("SELECT count(*) FROM bookings WHERE slot = 'after the backup'") == [(1,)]
     assert deployed.lock_is_free()
+    failed = deployed.world.home / "backups" / "failed"
+    assert not failed.exists(), "refused before anything is dumped"
+
+    # A file stands where the dump goes: what cannot be dumped is not replaced.
+    failed.touch()
+    told = deployed("playbooks/restore.yml", fails=True, restore_swap=True, restore_name=name, deploy_accept_loss=True)
+    assert str(failed) in told and "-e restore_dump_first=false" in told
+    failed.unlink()
+    assert deployed.databases() == names | {"copy"}
+    assert deployed.lock_is_free()
 
     told = deployed("playbooks/restore.yml", restore_swap=True, restore_name=name, deploy_accept_loss=True)
     (kept,) = {database for database in deployed.databases() if database.startswith("calendar_failed_restore-")}
-    assert f"the database before is kept as {kept}; lost since the backup: public.bookings" in told
+    run_id = kept.removeprefix("calendar_failed_")
+    dump = failed / f"{run_id}.dump.zst.age"
+    assert f"the database before is kept as {kept}; its dump is {dump}; lost since the backup: public.bookings" in told
+    identity = deployed.world.state["backup_identity"]
+    dumped = {row[2] for row in dumped_rows(dump.read_bytes(), x25519.Identity.from_str(identity), "bookings")}
+    assert dumped == {slot for (slot,) in deployed.rows("SELECT slot FROM bookings", kept)} >= {"after the backup"}
     assert deployed.rows("SELECT count(*) FROM bookings WHERE slot = 'after the backup'") == [(0,)]
     assert deployed.rows("SELECT count(*) FROM bookings WHERE slot = 'after the backup'", kept) == [(1,)]
     assert deployed.get("/ready")[0] == 200
-    identity = deployed.world.state["backup_identity"]
     assert identity not in told and identity not in "".join(path.read_text() for path in deployed.state.rglob("*.json*"))
 
 
