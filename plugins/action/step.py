@@ -115,10 +115,16 @@ def _wait(lease: dict[str, t.Any]) -> float:
 
 
 def _progress_line(title: str, progress: dict[str, t.Any], seconds: float) -> str:
-    done, total, unit = progress.get("done", 0), progress.get("total", 0), progress.get("unit", "")
-    if not total or unit == "steps":
-        part = f"{done} of {total} steps, " if total else ""
-        return f" … {title:<17} {part}{seconds:.0f} s"
+    """How far a step is. Figures that have stood for a while promise no end: the line says for how long; a server that builds an index tells none."""
+    done, total, unit, age = (progress.get(name, default) for name, default in (("done", 0), ("total", 0), ("unit", ""), ("age", 0)))
+    standing = f" for {age:.0f} s" if age >= SHOW_SECONDS else ""
+    if not total:
+        named = f"{f'{done:,} ' if done else ''}{unit}{standing}; " if unit else ""
+        return f" … {title:<17} {named}{seconds:.0f} s"
+    if unit == "steps":
+        return f" … {title:<17} {done} of {total} steps, {seconds:.0f} s"
+    if standing:
+        return f" … {title:<17} {100 * done // total} % of {total:,} {unit}{standing}; {seconds:.0f} s"
     rate = done / max(progress.get("seconds", 0), 0.001)
     left = (total - done) / rate if rate else 0
     return f" … {title:<17} {100 * done // total} % of {total:,} {unit}, {rate:,.0f} {unit}/s, {left:.0f} s left"

@@ -43,13 +43,19 @@ SESSION: t.Mapping[str, str] = {
     "client_encoding": "UTF8",
 }
 LARGE_OBJECTS = "large objects"
+COUNTED = "bytes counted"
+"""What ``measure`` tells of its progress: bytes as the catalog estimates them, of tables that are done."""
 
-# Ordinary tables with rows of their own (partitions, not their parents), except those that an extension makes.
+# Ordinary tables with rows of their own (partitions, not their parents), except those that an extension makes; their bytes as the catalog estimates
+# them, since to measure them would wait for whoever has locked a table.
 _TABLES = """
 SELECT n.nspname, c.relname,
        coalesce((SELECT array_agg(a.attname::text) FROM pg_catalog.pg_attribute a
                   WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '{}'::text[]),
-       pg_catalog.pg_get_userbyid(c.relowner), c.oid
+       pg_catalog.pg_get_userbyid(c.relowner),
+       (greatest(c.relpages, 1) + coalesce((SELECT d.relpages FROM pg_catalog.pg_class d WHERE d.oid = c.reltoastrelid), 0))
+         * pg_catalog.current_setting('block_size')::bigint,
+       c.oid
   FROM pg_catalog.pg_class c
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind = 'r' AND c.relpersistence <> 't'
@@ -196,13 +202,16 @@ def measure(
     """
     with connection.cursor() as cursor:
         cursor.execute(_TABLES)
-        tables = sorted((display_name(schema, table), schema, table, tuple(sorted(own))) for schema, table, own, _owner, _oid in cursor.fetchall())
+        tables = sorted((display_name(schema, table), schema, table, tuple(sorted(own)), size) for schema, table, own, _owner, size, _oid in cursor.fetchall())
         states = {}
-        for number, (name, schema, table, own) in enumerate(tables):
+        done, total = 0, sum(size for *_table, size in tables)
+        for name, schema, table, own, size in tables:
+            progress(done, total, COUNTED)
             wanted = (columns or {}).get(name, own)
             covered = wanted if set(wanted) <= set(own) else own
             states[name] = _measure_table(cursor, name, f"{quote_identifier(schema)}.{quote_identifier(table)}", covered if hashes else None)
-            progress(number + 1, len(tables), "tables")
+            done += size
+        progress(done, total, COUNTED)
         large = int(fetch_one(cursor, "SELECT count(*) FROM pg_catalog.pg_largeobject_metadata")[0])
         if large:
             states[LARGE_OBJECTS] = TableState(rows=large)
@@ -235,7 +244,7 @@ def tables(connection: PostgresConnection) -> list[Table]:
         found = cursor.fetchall()
         cursor.execute("SELECT oid, coalesce(pg_catalog.pg_table_size(oid), 0) FROM unnest(%s::oid[]) oid", ([row[-1] for row in found],))
         sizes = dict(cursor.fetchall())
-    return [Table(schema, name, owner, int(sizes[oid])) for schema, name, _columns, owner, oid in found]
+    return [Table(schema, name, owner, int(sizes[oid])) for schema, name, _columns, owner, _estimate, oid in found]
 
 
 def _row_hash(columns: tuple[str, ...]) -> str:
@@ -284,6 +293,7 @@ def differences(connection: PostgresConnection, expected: t.Mapping[str, TableSt
 
 
 __all__ = (
+    "COUNTED",
     "LARGE_OBJECTS",
     "SESSION",
     "Table",

@@ -18,6 +18,7 @@ from ._backup_manifest import DatabaseLocale, Difference, Manifest
 from ._backup_snapshot import SESSION, differences, fetch_one, quote_identifier, take_lock
 from ._errors import LastroError, Text
 from ._postgres import ConnectionSettings, connect
+from ._progress import Progress
 
 with contextlib.suppress(ImportError):  # _postgres.require_psycopg2 says so where a connection is asked for
     import psycopg2
@@ -195,15 +196,22 @@ def loss_error(names: Names, backup: Manifest, lost: t.Sequence[Difference]) -> 
     )
 
 
-def find_lost(settings: ConnectionSettings, backup: Manifest) -> list[Difference]:
+def find_lost(settings: ConnectionSettings, backup: Manifest, progress: Progress) -> list[Difference]:
     """Tables of the live database that are not as in the backup. Raises LastroError where a dump or migration of ours runs in it."""
     with connect(settings, application_name=APPLICATION, autocommit=True, **SESSION) as session:
         take_lock(session)
-        return differences(session, backup.tables)
+        return differences(session, backup.tables, progress=progress)
 
 
 def exchange(
-    connection: PostgresConnection, settings: ConnectionSettings, names: Names, backup: Manifest, *, run_id: str, accept_loss: bool
+    connection: PostgresConnection,
+    settings: ConnectionSettings,
+    names: Names,
+    backup: Manifest,
+    *,
+    run_id: str,
+    accept_loss: bool,
+    progress: Progress,
 ) -> list[Difference]:
     """Put the restored database in the live one's place: closed to others, compared once more, renamed in one transaction.
 
@@ -220,8 +228,9 @@ def exchange(
         mark(connection, names.into, SWAPPING, backup.sha256)
         try:
             allow_connections(connection, names.live, False)
+            progress(0, 0, "ending sessions")
             _empty(connection, names.live, session.info.backend_pid)
-            lost = differences(session, backup.tables)
+            lost = differences(session, backup.tables, progress=progress)
             if lost and not accept_loss:
                 raise loss_error(names, backup, lost)
             session.close()

@@ -186,6 +186,7 @@ def _globals_into(part: Part, job: Job) -> StoredFile:
 
 def _empty_copy(job: Job) -> contextlib.AbstractContextManager[Copy]:
     """Before the snapshot, which is not to be held while a cluster is made."""
+    job.progress(0, 0, "making a throw-away cluster")
     source = _backup_copy.Source.of(job.connection, job.ready.extensions)
     return _backup_copy.empty(job.options.rehearsal_cluster, source, job.ready.client, bin_dir=job.options.bin_dir)
 

@@ -22,7 +22,7 @@ from ._backup_programs import Client, Program, running
 from ._backup_stream import ChainError, Measured, Tee, decode, disk_error, encode
 from ._errors import LastroError, Text
 from ._postgres import ConnectionSettings, libpq_environment, redact
-from ._progress import Progress
+from ._progress import BUILDING_INDEXES, Progress
 
 APPLICATION = "lastro.deploy pg_dump"
 
@@ -90,7 +90,7 @@ def dump(
 
         tee = Tee(writer.source, [one.sink for one in (lister, reader) if one], report)
         streamed = carry(tee, part, chain, writer=writer, settings=settings)
-        progress(0, 0, "indexes")
+        progress(0, 0, "waiting for pg_restore")
         for child in (lister, reader):
             if child is not None and child.wait() != 0:
                 raise _failed("pg_restore, which read the dump along to prove it,", child.complaint())
@@ -188,7 +188,7 @@ def _restore_one(part: Part, streamed: Streamed, chain: Chain, copy: Copy, *opti
     with copy.restoring(*options) as child:
         with contextlib.suppress(BrokenPipeError):  # pg_restore went away: its exit status says why
             _decode_stored(part.path, streamed, chain, child.sink.write, progress)
-        progress(0, 0, "indexes")
+        progress(0, 0, BUILDING_INDEXES)
         if child.wait() != 0:
             raise _unproved(f"pg_restore said: {child.complaint()}")
 

@@ -23,7 +23,7 @@ from ._backup_snapshot import sql_errors
 from ._backup_swap import APPLICATION, LOADING, READY, SWAPPING, Database, Names
 from ._errors import LastroError, Text
 from ._postgres import ConnectionSettings, connect, connection_argument_spec, libpq_environment, parse_url, redact
-from ._progress import Progress, progress_argument_spec, silent
+from ._progress import BUILDING_INDEXES, Progress, progress_argument_spec, silent
 
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as PostgresConnection
@@ -147,7 +147,7 @@ def run(settings: ConnectionSettings, admin: ConnectionSettings, options: Option
         plan = decide(there, names, backup, swap=options.swap, compare=options.compare)
         if plan.changes:
             _backup_swap.check_may_create(connection)
-        lost = _lost(settings, there.get(names.live), names=names, backup=backup, options=options, plan=plan)
+        lost = _lost(settings, there.get(names.live), names=names, backup=backup, options=options, plan=plan, progress=progress)
         result = _Result(names, source, plan, options, lost, started, live_exists=names.live in there)
         if check_mode or not plan.steps:
             return result.values()
@@ -227,11 +227,13 @@ def _taken(name: str) -> LastroError:
     )
 
 
-def _lost(settings: ConnectionSettings, live: Database | None, *, names: Names, backup: Manifest, options: Options, plan: Plan) -> list[Difference]:
+def _lost(
+    settings: ConnectionSettings, live: Database | None, *, names: Names, backup: Manifest, options: Options, plan: Plan, progress: Progress
+) -> list[Difference]:
     """What an exchange would lose, before any work is done. Raises LastroError unless that is accepted."""
     if "swap" not in plan.steps or live is None or not live.allows_connections:
         return []
-    lost = _backup_swap.find_lost(settings, backup)
+    lost = _backup_swap.find_lost(settings, backup, progress)
     if lost and not options.accept_loss:
         raise _backup_swap.loss_error(names, backup, lost)
     return lost
@@ -284,7 +286,9 @@ def _act(
     if "load" in steps:
         _backup_swap.mark(connection, names.into, READY, source.manifest.sha256)
     if "swap" in steps:
-        result.lost = _backup_swap.exchange(connection, settings, names, source.manifest, run_id=result.options.run_id, accept_loss=result.options.accept_loss)
+        result.lost = _backup_swap.exchange(
+            connection, settings, names, source.manifest, run_id=result.options.run_id, accept_loss=result.options.accept_loss, progress=progress
+        )
     return result.values()
 
 
@@ -299,7 +303,9 @@ def _load(connection: PostgresConnection, target: ConnectionSettings, *, names: 
         for file in (manifest.files[0], *manifest.parts):
             _stream(target, source, client, file=file, head=head, progress=progress)
         if head.limit:
+            progress(0, 0, BUILDING_INDEXES)
             _finish(target, client, head, jobs)
+        progress(0, 0, "analyzing")
         with connect(target, application_name=APPLICATION, autocommit=True) as session:
             _backup_swap.execute(session, "ANALYZE")
     except BaseException:
@@ -364,9 +370,11 @@ def _stream(target: ConnectionSettings, source: Source, client: Client, *, file:
             raise LastroError(f"The backup file {path} cannot be decoded: {error}.", remedy=_RESTORE_REMEDY) from error
         if not whole:
             raise LastroError(f"The backup file {path} decodes to {done} bytes, its manifest says {file.raw_size}.", remedy=_RESTORE_REMEDY)
+        progress(done, done, "bytes")
+        if not head.limit:
+            progress(0, 0, BUILDING_INDEXES)
         if child.wait() != 0:
             raise LastroError(f"pg_restore failed: {redact(child.complaint(), target)}", remedy=_RESTORE_REMEDY)
-    progress(done, done, "bytes")
 
 
 def _compare(target: ConnectionSettings, manifest: Manifest, *, fresh: bool, progress: Progress) -> dict[str, t.Any]:

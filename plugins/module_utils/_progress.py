@@ -16,9 +16,13 @@ from ._files import write_atomic
 
 Clock = t.Callable[[], float]
 Progress = t.Callable[[int, int, str], None]
-"""Called with (done, total, unit), for example (12000, 50000, "rows"); total 0 where it is not known."""
+"""Called with (done, total, unit), for example (12000, 50000, "rows"); total 0 where it is not known.
+
+Work that has no figures at all is named: (0, 0, "building indexes").
+"""
 
 INTERVAL = 1.0
+BUILDING_INDEXES = "building indexes"
 
 
 def silent(done: int, total: int, unit: str) -> None:
@@ -60,4 +64,4 @@ def file_progress(path: str | None, *, clock: Clock = time.monotonic) -> Progres
     return report
 
 
-__all__ = ("Clock", "Progress", "file_progress", "progress_argument_spec", "silent")
+__all__ = ("BUILDING_INDEXES", "Clock", "Progress", "file_progress", "progress_argument_spec", "silent")

@@ -18,7 +18,7 @@ LOOK_SECONDS = 0.05
 def status(
     options: t.Mapping[str, t.Any], *, write: bool = True, clock: t.Callable[[], float] = time.time, sleep: t.Callable[[float], None] = time.sleep
 ) -> dict[str, t.Any]:
-    """{finished, outcome, progress} of the job, at its end or after C(wait) seconds, whichever comes first.
+    """{finished, outcome, progress} of the job, at its end or after C(wait) seconds, whichever comes first; *progress* has its age in seconds.
 
     Before that, renews lease and timers where a state directory is given. Raises LastroError.
     """
@@ -32,7 +32,7 @@ def status(
         sleep(LOOK_SECONDS)
         looks -= 1
         outcome = _finished(Path(options["results_file"]))
-    progress = _json(Path(options["progress_file"])) if options["progress_file"] else {}
+    progress = _progress(Path(options["progress_file"]), clock) if options["progress_file"] else {}
     if outcome and write:
         Path(options["results_file"]).unlink(missing_ok=True)
         if options["progress_file"]:
@@ -43,6 +43,15 @@ def status(
 def renew_timers(state_dir: Path, run_id: str, seconds: float, clock: t.Callable[[], float]) -> list[str]:
     """Push the deadline of each armed timer of this run to *seconds* from now; their names."""
     return _dead_man.renew(state_dir / "timers", run_id, seconds, _dead_man.World(clock, time.sleep, _dead_man.answers))
+
+
+def _progress(path: Path, clock: t.Callable[[], float]) -> dict[str, t.Any]:
+    """The newest figures, and for how long they have stood."""
+    found = _json(path)
+    try:
+        return {**found, "age": max(clock() - path.stat().st_mtime, 0.0)} if found else {}
+    except OSError:
+        return {}  # the job has ended meanwhile
 
 
 def _finished(results_file: Path) -> str:

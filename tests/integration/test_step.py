@@ -315,11 +315,21 @@ def test_progress_is_shown_every_five_seconds(watched: Watched) -> None:
 
 
 def test_progress_lines() -> None:
-    lines = [
-        step_action._progress_line("backup", {}, 12.3),
-        step_action._progress_line("backup", {"done": 0, "total": 10, "unit": "MB", "seconds": 0}, 6),
+    rows = {"done": 3, "total": 10, "unit": "rows", "seconds": 1}
+    lines: list[tuple[dict[str, t.Any], str]] = [
+        ({}, "12 s"),
+        ({"done": 0, "total": 10, "unit": "MB", "seconds": 0}, "0 % of 10 MB, 0 MB/s, 0 s left"),
+        ({**rows, "age": 4.9}, "30 % of 10 rows, 3 rows/s, 2 s left"),
+        ({**rows, "age": 5.2}, "30 % of 10 rows for 5 s; 12 s"),
+        ({**rows, "unit": "steps", "age": 7}, "3 of 10 steps, 12 s"),
+        ({**rows, "total": 0, "age": 1}, "3 rows; 12 s"),
+        ({**rows, "total": 0, "age": 9}, "3 rows for 9 s; 12 s"),
+        ({"done": 0, "total": 0, "unit": "building indexes", "age": 2}, "building indexes; 12 s"),
+        ({"done": 0, "total": 0, "unit": "building indexes", "age": 8.4}, "building indexes for 8 s; 12 s"),
     ]
-    assert [" ".join(line.split()) for line in lines] == ["… backup 12 s", "… backup 0 % of 10 MB, 0 MB/s, 0 s left"]
+    assert [" ".join(step_action._progress_line("backup", progress, 12.3).split()) for progress, _line in lines] == [
+        f"… backup {line}" for _unused, line in lines
+    ]
 
 
 def test_the_lease_is_renewed_in_good_time(watched: Watched) -> None:
@@ -369,7 +379,10 @@ def test_step_status(tmp_path: Path, state: Path, call_module: CallModule) -> No
         results.write_text(content, encoding="utf-8")
         assert call_module(step_status, **options)["finished"] is False
     progress.write_text('{"done": 5}', encoding="utf-8")
-    assert call_module(step_status, **options)["progress"] == {"done": 5}
+    os.utime(progress, (100, 100))
+    assert _step.status({**options, "state_dir": None, "wait": 0}, clock=lambda: 107.5)["progress"] == {"done": 5, "age": 7.5}
+    assert _step.status({**options, "state_dir": None, "wait": 0}, clock=lambda: 99.0)["progress"] == {"done": 5, "age": 0}
+    assert call_module(step_status, **options)["progress"].keys() == {"done", "age"}
     # A module may return "started" itself.
     results.write_text('{"changed": true, "started": 5}', encoding="utf-8")
     assert call_module(step_status, check=True, **options)["finished"] is True
