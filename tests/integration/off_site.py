@@ -88,10 +88,10 @@ def running(command: list[str], port: int) -> collections.abc.Iterator[subproces
 
 
 def s3_command(directory: Path, port: int) -> list[str]:
-    """rclone's S3 server over *directory*, which refuses other credentials than ours."""
+    """rclone's S3 server over *directory*, which refuses other credentials than ours, and does not show them as it runs."""
     (directory / BUCKET).mkdir(parents=True, exist_ok=True)
-    address = f"127.0.0.1:{port}"
-    return [str(PROGRAMS / "rclone"), "serve", "s3", "--config", "/dev/null", "--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", "--addr", address, str(directory)]
+    keys = f'RCLONE_AUTH_KEY="{ACCESS_KEY},{SECRET_KEY}"'
+    return ["env", keys, str(PROGRAMS / "rclone"), "serve", "s3", "--config", "/dev/null", "--addr", f"127.0.0.1:{port}", str(directory)]
 
 
 @contextlib.contextmanager
