@@ -63,8 +63,11 @@ class World:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         return {**os.environ, MARK: str(self.home), "PATH": path, "PYTHONPATH": str(ROOT / "examples"), "LASTRO_DEMO_STATE": str(self.state_file)}
 
-    def create(self) -> None:
-        """Make directory, servers, database and repository. A demo that stands is taken away first."""
+    def create(self, make_postgres: t.Callable[[Path], Postgres] = Postgres.create) -> None:
+        """Make directory, servers, database and repository. A demo that stands is taken away first.
+
+        *make_postgres* gives a running server in a directory that is not there yet.
+        """
         self.remove()
         self.home.mkdir(mode=0o700, parents=True)
         # Root runs PostgreSQL as nobody, who may not be able to reach this directory.
@@ -72,7 +75,7 @@ class World:
         self._save({"postgres_base": str(base)})
         if os.geteuid() == 0:
             base.chmod(0o755)
-        postgres = Postgres.create(base / "postgres")
+        postgres = make_postgres(base / "postgres")
         valkey = Valkey.create(self.home / "valkey")
         valkey.start()
         caddy = Caddy.create(self.home / "caddy")

@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import collections.abc
 import contextlib
-import dataclasses
 import json
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -22,87 +20,18 @@ from urllib.parse import quote, urlsplit
 import psycopg2
 import pytest
 from ansible_collections.lastro.deploy.plugins.modules import host_probe, pgbackrest
-from demo.postgres import free_port
 
-from .postgres_servers import DistributionPostgres
+from . import pgbackrest_stanza
+from .pgbackrest_stanza import ACCOUNT, PASSWORD, STANZA, Cluster, restored
 
 ROOT = Path(__file__).parents[2]
-STANZA = "main"
-PASSWORD = "sesame-open-door"
 CallModule = collections.abc.Callable[..., dict[str, t.Any]]
-ACCOUNT = "nobody" if os.geteuid() == 0 else None
-
-
-@dataclasses.dataclass(frozen=True)
-class Cluster:
-    """A cluster that archives its WAL into a repository, all below *base*."""
-
-    base: Path
-    server: DistributionPostgres
-
-    @property
-    def config(self) -> Path:
-        return self.base / "pgbackrest.conf"
-
-    @property
-    def repository(self) -> Path:
-        return self.base / "repo" / "backup" / STANZA
-
-    @property
-    def url(self) -> str:
-        return self.server.url()
-
-    def execute(self, *statements: str, url: str = "") -> list[tuple[t.Any, ...]]:
-        """Each in a transaction of its own; the rows of the last one."""
-        connection = psycopg2.connect(url or self.url)
-        connection.autocommit = True
-        with contextlib.closing(connection), connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
-            return cursor.fetchall() if cursor.description else []
-
-    def pgbackrest(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """The program itself, under PostgreSQL's account."""
-        ended = subprocess.run(self.command(*arguments), capture_output=True, text=True, check=False)
-        assert ended.returncode == 0, ended.stderr
-        return ended
-
-    def command(self, *arguments: str) -> list[str]:
-        become = ["setpriv", f"--reuid={ACCOUNT}", "--regid=nogroup", "--clear-groups"] if ACCOUNT else []
-        return [*become, "pgbackrest", f"--config={self.config}", f"--stanza={STANZA}", *arguments]
-
-    def labels(self) -> list[str]:
-        """The backups in the repository."""
-        return [one["label"] for one in json.loads(self.pgbackrest("info", "--output=json").stdout)[0]["backup"]]
 
 
 @pytest.fixture(scope="module")
 def cluster(base: Path) -> collections.abc.Iterator[Cluster]:
-    for name in ("repo", "log", "lock", "spool", "socket"):
-        (base / name).mkdir(mode=0o750)
-        if ACCOUNT:
-            shutil.chown(base / name, ACCOUNT, "nogroup")
-    server = DistributionPostgres(base / "postgres", free_port(), PASSWORD)
-    one = Cluster(base, server)
-    settings = [
-        f"repo1-path={base}/repo",
-        "repo1-retention-full=2",
-        "repo1-bundle=y",
-        f"log-path={base}/log",
-        f"lock-path={base}/lock",
-        f"spool-path={base}/spool",
-        "compress-type=zst",
-    ]
-    stanza = [f"pg1-path={server.data}", f"pg1-socket-path={base}/socket", f"pg1-port={server.port}", "pg1-user=postgres"]
-    one.config.write_text("\n".join(["[global]", *settings, f"[{STANZA}]", *stanza, ""]), encoding="utf-8")
-    archive = f"pgbackrest --config={one.config} --stanza={STANZA} archive-push %p"
-    server.initialise({"unix_socket_directories": f"'{base}/socket'", "archive_mode": "on", "archive_command": f"'{archive}'"})
-    access = server.data / "pg_hba.conf"
-    access.write_text("local all postgres trust\n" + access.read_text(encoding="utf-8"), encoding="utf-8")
-    server._program("pg_checksums", "--enable", "--no-sync", f"--pgdata={server.data}")
-    server.start()
+    one = pgbackrest_stanza.create(base)
     try:
-        one.pgbackrest("stanza-create")
         (base / "tablespace").mkdir(mode=0o700)
         if ACCOUNT:
             shutil.chown(base / "tablespace", ACCOUNT, "nogroup")
@@ -110,7 +39,7 @@ def cluster(base: Path) -> collections.abc.Iterator[Cluster]:
         one.execute("CREATE TABLE bookings (id int PRIMARY KEY, note text)", "INSERT INTO bookings SELECT n, md5(n::text) FROM generate_series(1, 20000) n")
         yield one
     finally:
-        server.stop("immediate")
+        one.server.stop("immediate")
 
 
 @pytest.fixture
@@ -178,7 +107,7 @@ def test_the_rows_of_the_restore_point_come_back_although_writes_went_on(cluster
         writer.join()
     assert made["changed"], made
     cluster.execute("DROP TABLE bookings")
-    with restored(cluster, made, base / "restored") as url:
+    with restored(cluster, made["restore_command"], base / "restored") as url:
         rows = cluster.execute("SELECT id, at FROM written ORDER BY id", url=url)
         assert cluster.execute("SELECT id FROM elsewhere", url=url) == [(7,)]
         assert cluster.execute("SHOW archive_mode", url=url) == [("off",)]
@@ -189,30 +118,6 @@ def test_the_rows_of_the_restore_point_come_back_although_writes_went_on(cluster
     # One row may have taken its position before the point and been committed after it.
     assert rows in (before, before[:-1])
     assert 0 < len(rows) < seen, (len(rows), seen)
-
-
-@contextlib.contextmanager
-def restored(cluster: Cluster, made: dict[str, t.Any], directory: Path) -> collections.abc.Iterator[str]:
-    """URL of a cluster that the module's own command has restored into *directory*."""
-    copy = DistributionPostgres(directory, free_port(), PASSWORD)
-    for path in (copy.data, copy.data.with_name("data.tablespaces")):
-        path.mkdir(mode=0o700, parents=True)
-        if ACCOUNT:
-            shutil.chown(path, ACCOUNT, "nogroup")
-    command = shlex.split(made["restore_command"].replace("NEW_DIRECTORY", str(copy.data)))
-    assert command[:3] == ["pgbackrest", f"--config={cluster.config}", f"--stanza={STANZA}"]
-    cluster.pgbackrest(*command[3:])
-    with (copy.data / "postgresql.auto.conf").open("a", encoding="utf-8") as stream:
-        stream.write("unix_socket_directories = ''\n")
-    copy.start()
-    try:
-        until = time.monotonic() + 60
-        while cluster.execute("SELECT pg_is_in_recovery()", url=copy.url())[0][0]:
-            assert time.monotonic() < until, copy.log.read_text(encoding="utf-8")[-2000:]
-            time.sleep(0.05)
-        yield copy.url()
-    finally:
-        copy.stop("immediate")
 
 
 @pytest.mark.parametrize("victim", ["pgbackrest", "module"])
@@ -393,7 +298,7 @@ def test_the_role_backs_up_with_what_the_profile_chooses(
 ) -> None:
     """What backup.yml plays, and what preflight finds before it."""
     run = {"run_id": "20261126T080000-7c1f", "actor": "ana", "reason": "", "controller": {"host": "c", "pid": 1, "started": 1.0}}
-    backup = {"provider": "pgbackrest", "stanza": STANZA, "config": str(cluster.config), "type": "diff", **({"user": ACCOUNT} if ACCOUNT else {})}
+    backup = {**cluster.profile, "type": "diff"}
     variables = {
         "deploy_state_dir": str(cluster.base / "state"),
         "deploy_root": str(cluster.base / "app"),

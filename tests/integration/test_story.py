@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The story of the demo, end to end on real servers: r1, r2 under traffic, r3 that goes back, then what an operator does next.
 
-The tests stand in the order of the story and share its world.
+The tests stand in the order of the story and share its world. Its PostgreSQL is one that pgBackRest backs up, when r2 lands and when r5 has no way back.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from __future__ import annotations
 import base64
 import collections.abc
 import dataclasses
+import html
 import json
 import re
 import secrets
 import tempfile
 import time
+import typing as t
 from pathlib import Path
 
 import pytest
@@ -23,8 +25,11 @@ from calendar_api import seed
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from demo import story as demo_story
 from demo import traffic
+from demo.postgres import Postgres
 from demo.world import USERS, World
 
+from . import pgbackrest_stanza, sql
+from .pgbackrest_stanza import PASSWORD, Cluster
 from .world_support import ArgumentWatch, Command, answer, deploy, files_below, journal, outcome, play, revision, rows, variables_file
 
 EVIDENCE_KEY = secrets.token_urlsafe(32)
@@ -35,6 +40,7 @@ class Story:
     """What happened: each deploy's output, when it ran, every request, and every command line that `ps` would have shown."""
 
     world: World
+    cluster: Cluster
     commands: dict[str, Command]
     windows: dict[str, tuple[float, float]]
     records: list[traffic.Record]
@@ -46,22 +52,31 @@ class Story:
 def told() -> collections.abc.Iterator[Story]:
     """r1 goes live; then, under constant requests, r2 (with -vvv) and r3."""
     world = World(Path(tempfile.mkdtemp(prefix="lastro-story-")) / "demo")
+    clusters: list[Cluster] = []
+
+    def make_postgres(base: Path) -> Postgres:
+        clusters.append(pgbackrest_stanza.create(base.parent))
+        return clusters[0].server
+
     try:
-        world.create()
-        yield _tell(world)
+        world.create(make_postgres)
+        yield _tell(world, clusters[0])
     finally:
+        for cluster in clusters:
+            cluster.server.stop("immediate")
         world.remove()
         world.home.parent.rmdir()
 
 
-def _tell(world: World) -> Story:
+def _tell(world: World, cluster: Cluster) -> Story:
     commands: dict[str, Command] = {}
     windows: dict[str, tuple[float, float]] = {}
     outcomes: dict[str, str] = {}
     requests: demo_story.Traffic | None = None
     with ArgumentWatch() as watch:
-        evidence = variables_file(world, {"deploy_evidence": {"key": EVIDENCE_KEY, "dir": str(world.home / "evidence")}})
-        for release, arguments in (("r1", []), ("r2", ["-vvv", "-e", evidence]), ("r3", [])):
+        evidence = {"key": EVIDENCE_KEY, "dir": str(world.home / "evidence")}
+        variables = variables_file(world, {"deploy_evidence": evidence, "deploy_backup": cluster.profile})
+        for release, arguments in (("r1", []), ("r2", ["-vvv", "-e", variables]), ("r3", [])):
             if release == "r2":
                 requests = demo_story.Traffic(world)
             began = time.time()
@@ -70,7 +85,7 @@ def _tell(world: World) -> Story:
             outcomes[release] = outcome(world)
         assert requests is not None
         records = requests.stop()
-    return Story(world, commands, windows, records, watch.seen, outcomes)
+    return Story(world, cluster, commands, windows, records, watch.seen, outcomes)
 
 
 def test_outcomes_and_exit_codes(told: Story) -> None:
@@ -126,10 +141,28 @@ def test_nothing_is_lost(told: Story) -> None:
     assert len(readable) == USERS - 1
 
 
+def test_r2_can_be_gone_back_from_to_a_moment_of_the_cluster(told: Story) -> None:
+    """Journal, report and PostgreSQL's own log name it."""
+    proved = backup_of(told.world, 1)
+    assert told.cluster.labels() == [proved["label"]]
+    assert (proved["backup_type"], proved["verified"]) == ("full", ["read"])
+    created = f'restore point "{proved["restore_point"]}" created at {proved["snapshot_lsn"]}'
+    assert created in told.cluster.server.log.read_text(encoding="utf-8")
+    report = (told.world.home / "state" / "reports" / f"{demo_story.journals(told.world)[1].stem}.html").read_text(encoding="utf-8")
+    missing = [name for name in ("label", "snapshot_lsn", "restore_point", "restore_command") if html.escape(proved[name]) not in report]
+    assert missing == []
+    assert re.search(rf"✔ backup +.* {proved['label']}", told.commands["r2"].output)
+
+
+def backup_of(world: World, index: int) -> dict[str, t.Any]:
+    """What phase backup of a run has proved."""
+    return next(record["evidence"] for record in journal(world, index) if record["kind"] == "result" and record["phase"] == "backup")
+
+
 def test_no_secret_anywhere(told: Story) -> None:
     state = told.world.state
     names = ("database_password", "token_encryption_key", "secret_key", "google_client_secret", "backup_identity")
-    hidden = [EVIDENCE_KEY, *(state[name] for name in names)]
+    hidden = [EVIDENCE_KEY, PASSWORD, *(state[name] for name in names)]
     tokens = list(seed.tokens(users=USERS).values())[:1000] + [row[0] for row in rows(told.world, "SELECT token FROM credentials WHERE user_id = 1")]
     places = {"output": "\n".join(command.output for command in told.commands.values()), "ps": "\n".join(told.arguments)}
     # The environment files hold the application's secrets by design, 0600; the server's own data is the database.
@@ -208,6 +241,33 @@ def test_portuguese(told: Story) -> None:
     assert "abertura" in spoken.output
     report = Path(demo_story.newest_report(told.world)).read_text(encoding="utf-8")
     assert '<html lang="pt-BR"' in report
+
+
+def test_a_release_without_a_way_back_names_the_command_that_brings_the_cluster_back(told: Story) -> None:
+    """r5 drops the names of all users, and fails. A person runs what the report says, beside the live cluster."""
+    world, cluster = told.world, told.cluster
+    everything = "SELECT to_jsonb(one)::text FROM {} one ORDER BY id"
+    before = {table: rows(world, everything.format(table)) for table in ("users", "credentials")}
+    failing = {
+        "deploy_tokens": [],
+        "deploy_migrations": {"config": "alembic.ini", "revision": "heads", "when": "before_switch"},
+        "deploy_smoke": [{"name": "a page that there is not", "path": "/none"}],
+        "deploy_backup": cluster.profile,
+    }
+    command = deploy(world, "r5", "-e", variables_file(world, failing))
+    assert (command.code != 0, outcome(world)) == (True, "needs_human"), command.output
+    decision = next(record for record in journal(world) if record["kind"] == "decision")
+    assert decision["facts"]["migration"] == "irreversible"
+    restore = decision["next"]["en"].partition("into an empty directory: ")[2].partition(". Start a server")[0]
+    # The backup behind the closed door, which comes after that of phase backup.
+    assert f"--set={cluster.labels()[-1]} " in restore and cluster.labels()[-2] == backup_of(world, -1)["label"]
+    assert restore in " ".join(command.output.split())
+    assert html.escape(restore) in Path(demo_story.newest_report(world)).read_text(encoding="utf-8")
+    assert revision(world) == ["0006"]
+    with pgbackrest_stanza.restored(cluster, restore, cluster.base / "restored") as url:
+        calendar = f"{url.rpartition('/')[0]}/calendar"
+        assert {table: sql.rows(calendar, everything.format(table)) for table in before} == before
+        assert sql.rows(calendar, "SELECT version_num FROM alembic_version") == [("0004",)]
 
 
 def _r4() -> list[str]:
