@@ -19,7 +19,7 @@ from ._alembic_errors import bad_option, deadline_passed
 from ._alembic_hazards import Finding, finding
 from ._alembic_lint import Lint
 from ._alembic_picture import Pending, Picture
-from ._alembic_rules import own_statements
+from ._alembic_rules import lost_for_good, own_statements
 from ._alembic_watch import Watch, session_of_our_own
 from ._argspec import ArgumentSpec
 
@@ -115,7 +115,7 @@ def inspect(
     answer = child.ask(request, until=until)
     table = answer["version_table"]
     read = ({**one, "sql": project.redact(one["sql"])} for one in answer["pending"])
-    return Picture(
+    picture = Picture(
         current=tuple(answer["current"]),
         heads=tuple(answer["heads"]),
         unknown=tuple(answer["unknown"]),
@@ -124,6 +124,15 @@ def inspect(
         version_relation=tuple(answer["version_relation"]),
         other_tables=answer["other_tables"],
     )
+    return picture.plus(_values_lost(picture)) if direction == "upgrade" else picture
+
+
+def _values_lost(picture: Picture) -> list[Finding]:
+    """What comes back empty with a downgrade; a revision without one says so itself."""
+    chain = [(one.revision, one.sql) for one in picture.pending]
+    lost = lost_for_good(chain, version_table=picture.version_table)
+    stuck = {one.revision for one in picture.pending if not one.reversible}
+    return [finding(one.revision, "values-lost", one.what, one.table) for one in lost if one.revision not in stuck]
 
 
 def judge(

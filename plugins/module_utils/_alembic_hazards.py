@@ -124,6 +124,12 @@ RULES = {
             "The revision cannot be rendered as SQL without a database; unknown counts as breaking.",
             "Split data work from schema work.",
         ),
+        Rule(
+            "values-lost",
+            "irreversible",
+            "The downgrade makes it anew and empty: what stood in it comes back by a restore alone.",
+            "Drop what nobody wants back; where its values stand elsewhere too, allow REVISION:values-lost.",
+        ),
         Rule("empty-downgrade", "irreversible", "downgrade() is empty or raises: the schema cannot be taken back.", "Write the downgrade."),
         Rule(
             "unbounded-write",

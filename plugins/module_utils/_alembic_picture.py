@@ -21,6 +21,7 @@ class Pending:
     revision: str
     message: str
     reversible: bool
+    """It has a downgrade that can run."""
     sql: str
     findings: tuple[Finding, ...]
     neutral: bool
@@ -37,6 +38,11 @@ class Pending:
         return any(one.rule == "unrenderable" for one in self.findings)
 
     @property
+    def returns(self) -> bool:
+        """Whether its downgrade brings back what was there, the values as well."""
+        return self.reversible and not any(one.rule == "values-lost" and not one.allowed for one in self.findings)
+
+    @property
     def contracting(self) -> bool:
         """Whether running code does not survive it."""
         return bool(self.rules_of("contract"))
@@ -47,7 +53,7 @@ class Pending:
             "revision": self.revision,
             "message": self.message,
             "kind": "contract" if self.contracting else "expand",
-            "reversible": self.reversible,
+            "reversible": self.returns,
             "neutral": self.neutral,
             "breaking_findings": self.rules_of("contract"),
             "blocking_findings": self.rules_of("wait"),
@@ -137,7 +143,7 @@ class Picture:
             "findings": [one.as_result() for one in self.findings],
             "phases": {name: list(value) for name, value in dataclasses.asdict(self.phases()).items()},
             "compatible": known and not any(one.contracting for one in self.pending),
-            "reversible": known and all(one.reversible for one in self.pending),
+            "reversible": known and all(one.returns for one in self.pending),
             "needs_maintenance": bool(reason),
             "needs_maintenance_reason": reason,
             "version_table": ".".join(self.version_relation),

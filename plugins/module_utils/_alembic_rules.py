@@ -272,9 +272,23 @@ def losses(revision: str, sql: str, *, version_table: str = "alembic_version") -
     return found
 
 
+def lost_for_good(chain: t.Iterable[tuple[str, str]], *, version_table: str = "alembic_version") -> list[Loss]:
+    """The tables and columns that upgrades remove and no downgrade fills again. *chain*: each revision with its SQL, in their order.
+
+    A table that the chain itself has made holds nothing that was there before it.
+    """
+    found: list[Loss] = []
+    created: set[str] = set()
+    for revision, sql in chain:
+        made = (_CREATE_TABLE.match(statement.pattern_text) for statement in statements(sql))
+        created |= {plain(match["table"]) for match in made if match}
+        found += [one for one in losses(revision, sql, version_table=version_table) if one.table and one.table not in created]
+    return found
+
+
 def renames(sql: str) -> bool:
     """Whether a statement renames something: names of other statements may then be those of other times."""
     return any(re.match(r"ALTER .*\bRENAME\b", statement.pattern_text) for statement in statements(sql))
 
 
-__all__ = ("Cleared", "Loss", "Reader", "losses", "own_statements", "renames")
+__all__ = ("Cleared", "Loss", "Reader", "losses", "lost_for_good", "own_statements", "renames")

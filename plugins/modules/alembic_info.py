@@ -145,7 +145,9 @@ pending:
       type: str
       sample: expand
     reversible:
-      description: Whether its downgrade is more than empty, pass or raise.
+      description:
+        - Whether its downgrade is more than empty, pass or raise, and its upgrade drops no table or column, which would come back empty
+          (rule C(values-lost)).
       returned: always
       type: bool
     neutral:

@@ -77,7 +77,7 @@ def test_check_mode_shows_the_sql_and_changes_nothing(modules: Modules, app: App
     assert names(result["planned"]) == ["r5", "r6", "r7", "r8"]
     assert [entry["after_header"] for entry in result["diff"]] == [f"upgrade r{n} message of r{n}" for n in (5, 6, 7, 8)]
     assert "ALTER TABLE users DROP COLUMN token;" in result["diff"][3]["after"]
-    assert [finding["rule"] for finding in result["findings"]] == ["drop-column"]
+    assert [finding["rule"] for finding in result["findings"]] == ["drop-column", "values-lost"]
     back = modules.alembic(app, check=True, state="downgraded", revision="r3")
     assert "DROP INDEX CONCURRENTLY uq_email" in back["diff"][0]["after"]
     assert app.rows("SELECT version_num FROM alembic_version") == [("r4",)]
@@ -112,6 +112,13 @@ def test_info_between_two_revisions_for_a_rollback(modules: Modules, app: App) -
     assert (names(compatible["pending"]), compatible["compatible"], compatible["status"]) == (["r5", "r6", "r7"], True, "pending")
     breaking = modules.info(app, from_revision=["r7"], revision="current")
     assert (names(breaking["pending"]), breaking["compatible"]) == (["r8"], False)
+    # Its downgrade adds the column that it drops, empty: only somebody who knows where the values stand may call that a way back.
+    assert (breaking["reversible"], breaking["pending"][0]["reversible"], compatible["reversible"]) == (False, False, True)
+    assert [(one["rule"], one["severity"], one["statement"]) for one in breaking["findings"] if one["kind"] == "irreversible"] == [
+        ("values-lost", "note", "column users.token")
+    ]
+    for allowed in ("values-lost", "r8:values-lost"):
+        assert modules.info(app, from_revision=["r7"], revision="current", lint={"allow": [allowed]})["reversible"] is True
     assert names(modules.info(app, from_revision=[], revision="current")["pending"]) == list(CHAIN)
     assert modules.info(app, from_revision=["nope"], fails=True)["code"] == "revision"
 

@@ -18,7 +18,7 @@ from ansible_collections.lastro.deploy.plugins.module_utils._errors import Lastr
 from .alembic_corpus import PAIRS, Pair
 
 BIG = 1 << 30
-OF_NO_STATEMENT = {"unrenderable", "empty-downgrade", "version-table-too-narrow", "named-contracting"} | {
+OF_NO_STATEMENT = {"unrenderable", "empty-downgrade", "values-lost", "version-table-too-narrow", "named-contracting"} | {
     f"rehearsal-{what}" for what in ("rewrite", "lock", "removal", "not-reverted", "failed")
 }
 

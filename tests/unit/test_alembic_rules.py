@@ -127,6 +127,16 @@ def test_losses_of_a_downgrade() -> None:
     assert not rules.renames("UPDATE a SET b = 'ALTER TABLE a RENAME'")
 
 
+def test_what_no_downgrade_fills_again() -> None:
+    chain = [
+        ("a", "CREATE TABLE new (id INT); ALTER TABLE users ADD COLUMN b INT; DELETE FROM users WHERE id = 1; DROP INDEX i"),
+        ("b", "BEGIN; ALTER TABLE users DROP c, DROP CONSTRAINT k; DROP TABLE old; UPDATE alembic_version SET version_num = 'b'; COMMIT"),
+        ("c", "ALTER TABLE new DROP COLUMN id; DROP TABLE new"),
+    ]
+    assert [(loss.revision, loss.what, loss.table) for loss in rules.lost_for_good(chain)] == [("b", "column users.c", "users"), ("b", "table old", "old")]
+    assert [loss.table for loss in rules.lost_for_good(chain[2:])] == ["new", "new"], "it was there before"
+
+
 def test_statements_and_names() -> None:
     assert [one.text for one in statements("SELECT 1; ; -- x\nSELECT ';'; /* ; */")] == ["SELECT 1", "SELECT ';'"]
     assert plain('PUBLIC . "My ""T"""') == 'public.My "T"'
