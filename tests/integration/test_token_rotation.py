@@ -14,7 +14,7 @@ from ansible_collections.lastro.deploy.plugins.module_utils._progress import sil
 from ansible_collections.lastro.deploy.plugins.module_utils._token_encryption import converge
 from pyrage import x25519
 
-from .token_table import KEY, OTHER_KEY, Credentials, ModuleRun, application, opened, options, sealed, text_of
+from .token_table import KEY, OTHER_KEY, Credentials, ModuleRun, application, fast_enough, opened, options, sealed, text_of
 
 Rounds = collections.abc.Callable[[int, int], int]
 FORWARD = [text_of(OTHER_KEY), text_of(KEY)]
@@ -163,12 +163,14 @@ def test_filled_online_and_swapped_while_nobody_writes(credentials: Credentials,
     for _round in range(rounds(1, 10)):
         ring = [text_of(keys["new"]), text_of(keys["old"])]
         with application(credentials, both=True, seed=seeded.randrange(2**32), key=keys["old"]) as written:
-            before = len(written)
-            converge(parse_url(credentials.url), options(state="rotated", shadow="filled", encryption_keys=ring, batch_size=200, pause=0.005), progress=silent)
-            assert len(written) > before
+            filled = options(state="rotated", shadow="filled", encryption_keys=ring, batch_size=200, pause=0.005)
+            with written.measured():
+                converge(parse_url(credentials.url), filled, progress=silent)
+        fast_enough(written, "rotation, shadow columns")
         # Maintenance: the old processes have stopped.
         swapped = run(state="rotated", shadow="swapped", encryption_keys=ring)
         assert (swapped["swapped"], swapped["verified"], swapped["clear_left"]) == (True, 5000, 0)
+        assert credentials.lost(written, keys["new"]) == ([], [])
         with application(credentials, both=True, seed=seeded.randrange(2**32), key=keys["new"]):
             assert run(state="rotated", shadow="swapped", encryption_keys=ring)["changed"] is False
         stale = [key for key, token, ciphertext, nonce in credentials.rows() if opened(ciphertext, nonce, keys["new"]) != token]

@@ -23,7 +23,7 @@ from ansible_collections.lastro.deploy.plugins.module_utils._progress import sil
 from ansible_collections.lastro.deploy.plugins.module_utils._token_encryption import converge
 from hypothesis import strategies as st
 
-from .token_table import KEY, Credentials, ModuleRun, application, options, text_of
+from .token_table import KEY, OTHER_KEY, Credentials, ModuleRun, application, fast_enough, opened, options, text_of
 
 ROOT = Path(__file__).parents[2]
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
@@ -126,22 +126,19 @@ def test_with_a_writer_of_both_columns_no_row_is_stale(credentials: Credentials,
     credentials.create(5000)
     for _round in range(rounds(1, 10)):
         credentials.sql("UPDATE credentials SET token_encrypted = NULL, token_nonce = NULL")
-        with application(credentials, both=True, seed=seeded.randrange(2**32)) as written:
-            before = len(written)
+        with application(credentials, both=True, seed=seeded.randrange(2**32)) as written, written.measured():
             result = run(batch_size=200, pause=0.01)
-            during = len(written) - before
-        assert during > 0
+        fast_enough(written, "encryption, both columns")
         assert (result["failures"]["mismatch"], result["clear_left"]) == (0, 0)
-        assert credentials.stale() == []
+        assert (credentials.lost(written), credentials.stale()) == (([], []), [])
 
 
 def test_with_a_writer_of_the_clear_column_no_row_is_stale(credentials: Credentials, run: ModuleRun, seeded: random.Random, rounds: Rounds) -> None:
     credentials.create(5000)
     for _round in range(rounds(1, 10)):
         with application(credentials, both=False, seed=seeded.randrange(2**32)) as written:
-            before = len(written)
-            result = run(batch_size=200, pause=0.01)
-            assert len(written) > before
+            with written.measured():
+                result = run(batch_size=200, pause=0.01)
             assert result["failures"]["mismatch"] == 0
             still = run(batch_size=200, guard_trigger=False, pause=0.01)
             # While it writes, the trigger must not go.
@@ -150,23 +147,45 @@ def test_with_a_writer_of_the_clear_column_no_row_is_stale(credentials: Credenti
                 assert len(credentials.triggers()) == 1
             else:
                 run(state="prepared")
+        fast_enough(written, "encryption, clear column")
+        assert credentials.lost(written) == ([], [])
         final = run(guard_trigger=False)
         assert (final["verified"], final["clear_left"], final["guard_trigger"]) == (5000, 0, False)
-        assert credentials.stale() == []
+        assert (credentials.lost(written), credentials.stale()) == (([], []), [])
         credentials.sql("UPDATE credentials SET token_encrypted = NULL, token_nonce = NULL")
 
 
-def test_clear_and_undo_with_a_writer_of_both_columns(credentials: Credentials, run: ModuleRun, seeded: random.Random) -> None:
+def test_rotation_with_a_writer_of_both_columns(credentials: Credentials, run: ModuleRun, seeded: random.Random, rounds: Rounds) -> None:
     credentials.create(5000)
     run(guard_trigger=False)
-    with application(credentials, both=True, seed=seeded.randrange(2**32)):
-        cleared = run(state="cleared", batch_size=200, pause=0.01)
-        assert cleared["cleared"] >= 4900
-        undone = run(state="decrypted", batch_size=200, pause=0.01)
+    new, old = OTHER_KEY, KEY
+    for _round in range(rounds(1, 10)):
+        ring = [text_of(new), text_of(old)]
+        with application(credentials, both=True, seed=seeded.randrange(2**32), key=new) as written, written.measured():
+            result = run(state="rotated", encryption_keys=ring, batch_size=200, pause=0.01)
+        fast_enough(written, "rotation, key ring")
+        assert result["rotated"] > 0
+        assert credentials.lost(written, new) == ([], [])
+        assert [number for number, token, ciphertext, nonce in credentials.rows() if opened(ciphertext, nonce, new) != token] == []
+        new, old = old, new
+
+
+def test_clear_and_undo_with_a_writer_of_both_columns(credentials: Credentials, run: ModuleRun, seeded: random.Random, rounds: Rounds) -> None:
+    credentials.create(5000)
+    run(guard_trigger=False)
+    for _round in range(rounds(1, 10)):
+        with application(credentials, both=True, seed=seeded.randrange(2**32)) as written:
+            with written.measured():
+                cleared = run(state="cleared", batch_size=200, pause=0.01)
+            with written.measured():
+                undone = run(state="decrypted", batch_size=200, pause=0.01)
+        fast_enough(written, "clear, undo")
+        assert cleared["cleared"] > 0
         assert undone["decrypted"] > 0
-    run(state="decrypted")
-    assert credentials.stale() == []
-    assert credentials.sql("SELECT count(token) FROM credentials") == [(5000,)]
+        assert credentials.lost(written) == ([], [])
+        run(state="decrypted")
+        assert (credentials.lost(written), credentials.stale()) == (([], []), [])
+        assert credentials.sql("SELECT count(token) FROM credentials") == [(5000,)]
 
 
 def test_a_writer_that_is_always_ahead_ends_the_run_and_keeps_the_trigger(credentials: Credentials, monkeypatch: pytest.MonkeyPatch) -> None:

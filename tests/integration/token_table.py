@@ -9,8 +9,7 @@ import contextlib
 import dataclasses
 import json
 import os
-import random
-import threading
+import sys
 import types
 from typing import Any
 
@@ -25,7 +24,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
+from ..conftest import FULL
+from . import token_application
+from .token_application import Writes
+
 Row4 = tuple[Any, str | None, bytes | None, bytes | None]
+MIN_WRITES = 1500
 KEY, OTHER_KEY = os.urandom(32), os.urandom(32)
 COLUMNS: dict[str, object] = {"schema": "public", "table": "credentials", "source": "token", "ciphertext": "token_encrypted", "nonce": "token_nonce"}
 
@@ -81,6 +85,18 @@ class Credentials:
                 stale.append(key)
         return stale
 
+    def lost(self, writes: Writes, key: bytes = KEY) -> tuple[list[int], list[int]]:
+        """Of the rows that had a text or got one: where the ciphertext opens to an older text, and where the last text stands in no column."""
+        stale, lost = [], []
+        for number, token, ciphertext, nonce in self.rows():
+            last = writes.last.get(number)
+            read = opened(ciphertext, nonce, key)
+            if last is not None and read is not None and read != last:
+                stale.append(number)
+            if last is not None and last not in (token, read):
+                lost.append(number)
+        return stale, lost
+
     def triggers(self) -> list[str]:
         return [row[0] for row in self.sql("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1")]
 
@@ -117,33 +133,20 @@ def table_of(cursor: Cursor) -> Table:
 
 
 @contextlib.contextmanager
-def application(credentials: Credentials, *, both: bool, seed: int, key: bytes = KEY) -> collections.abc.Iterator[list[int]]:
-    """An application that changes random tokens of 5,000 all the time, *both* columns under *key*; the list is as long as its writes are many."""
-    written: list[int] = []
-    stop, warm = threading.Event(), threading.Event()
+def application(credentials: Credentials, *, both: bool, seed: int, key: bytes = KEY) -> collections.abc.Iterator[Writes]:
+    """An application that changes random tokens of 5,000 all the time, *both* columns under *key*."""
+    before = {number: token for number, token, *_unused in credentials.rows() if token is not None}
+    with token_application.application(credentials.url, both=both, seed=seed, key=key) as writes:
+        writes.last.update(before)
+        yield writes
 
-    def write() -> None:
-        choose = random.Random(seed)
-        connection = credentials.connect()
-        with connection.cursor() as cursor:
-            while not stop.is_set():
-                number, text = choose.randint(1, 5000), f"written-{len(written)}"
-                if both:
-                    cursor.execute(
-                        "UPDATE credentials SET token = %s, token_encrypted = %s, token_nonce = %s WHERE id = %s", (text, *sealed(text, key), number)
-                    )
-                else:
-                    cursor.execute("UPDATE credentials SET token = %s WHERE id = %s", (text, number))
-                written.append(number)
-                if len(written) == 50:
-                    warm.set()
-        connection.close()
 
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
-        assert warm.wait(30)
-        yield written
-    finally:
-        stop.set()
-        thread.join()
+def say(figure: str) -> None:
+    """Shown with -s and where a test fails; a module's own output, which sys.stdout has, stays as it is."""
+    print(figure, file=sys.__stderr__)
+
+
+def fast_enough(writes: Writes, what: str) -> None:
+    """The application wrote during the work, and as fast as the contract says where the full counts are taken; prints how fast."""
+    say(f"{what}: {', '.join(f'{rate:.0f}' for rate in writes.rates)} writes/s during the work")
+    assert min(writes.rates) >= (MIN_WRITES if FULL else 1)
