@@ -21,6 +21,7 @@ from demo.postgres import Postgres
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ..conftest import FULL
 from .token_table import KEY, OTHER_KEY, Credentials, ModuleRun, opened, options, table_of, text_of
 
 ROOT = Path(__file__).parents[2]
@@ -85,18 +86,37 @@ def test_a_partitioned_table_and_a_domain_work(credentials: Credentials, run: Mo
     assert credentials.stale() == []
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.dictionaries(TEXTS, TEXTS | st.none(), max_size=12), batch_size=st.integers(1, 5))
-def test_any_text_under_any_key_comes_back(credentials: Credentials, data: dict[str, str | None], batch_size: int) -> None:
+KEYS: dict[str, tuple[str, st.SearchStrategy[tuple[Any, ...]]]] = {
+    "id bigint": ("id", st.tuples(st.integers(-(2**63), 2**63 - 1))),
+    "id uuid": ("id", st.tuples(st.uuids().map(str))),
+    "id text": ("id", st.tuples(TEXTS)),
+    "a integer, b text": ("a, b", st.tuples(st.integers(-(2**31), 2**31 - 1), TEXTS)),
+}
+TABLES = st.sampled_from(sorted(KEYS)).flatmap(
+    lambda columns: st.tuples(st.just(columns), st.dictionaries(KEYS[columns][1], TEXTS | st.just("") | st.none(), max_size=12))
+)
+LARGE = st.none() | st.characters(exclude_characters="\0", exclude_categories=["Cs"]).map(lambda one: one * (2**20 // len(one.encode())))
+
+
+@settings(max_examples=25 if not FULL else 250, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(table=TABLES, large=LARGE, batch_size=st.integers(1, 15))
+def test_any_text_under_any_key_comes_back(
+    credentials: Credentials, table: tuple[str, dict[tuple[Any, ...], str | None]], large: str | None, batch_size: int
+) -> None:
+    columns, data = table[0], dict(table[1])
+    if large is not None and data:
+        data[min(data)] = large
+    key = KEYS[columns][0]
     credentials.sql("DROP TABLE IF EXISTS credentials")
-    credentials.sql("CREATE TABLE credentials (id text PRIMARY KEY, token text, token_encrypted bytea, token_nonce bytea)")
-    for key, token in data.items():
-        credentials.sql("INSERT INTO credentials VALUES (%s, %s)", key, token)
+    credentials.sql(f"CREATE TABLE credentials ({columns}, token text, token_encrypted bytea, token_nonce bytea, PRIMARY KEY ({key}))")
+    for parts, token in data.items():
+        credentials.sql(f"INSERT INTO credentials ({key}, token) VALUES ({', '.join(['%s'] * len(parts))}, %s)", *parts, token)
     for state in ("encrypted", "cleared", "decrypted"):
         result = converge(parse_url(credentials.url), options(state=state, batch_size=batch_size, accept_encrypted_looking=True), progress=silent)
         assert (result["total"], result["verified"], result["clear_left"]) == (len(data), sum(token is not None for token in data.values()), 0)
-    assert {key: token for key, token, *_unused in credentials.rows()} == data
-    assert credentials.stale() == []
+    rows = credentials.sql(f"SELECT token_encrypted, token_nonce, token, {key} FROM credentials")
+    assert {tuple(parts): token for _ciphertext, _nonce, token, *parts in rows} == data
+    assert {tuple(parts): opened(ciphertext, nonce) for ciphertext, nonce, _token, *parts in rows} == data
 
 
 def test_a_bound_token_opens_in_its_own_row_alone(credentials: Credentials, run: ModuleRun) -> None:
