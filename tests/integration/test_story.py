@@ -18,6 +18,8 @@ import secrets
 import tempfile
 import time
 import typing as t
+import urllib.parse
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,7 @@ from demo.postgres import Postgres
 from demo.world import USERS, World
 
 from . import pgbackrest_stanza, sql
+from .key_table import SALT, TABLE, hashed
 from .pgbackrest_stanza import PASSWORD, Cluster
 from .world_support import ArgumentWatch, Command, answer, deploy, files_below, journal, outcome, play, revision, rows, variables_file
 
@@ -46,6 +49,7 @@ class Story:
     records: list[traffic.Record]
     arguments: set[str]
     outcomes: dict[str, str]
+    api_keys: dict[str, str]
 
 
 @pytest.fixture(scope="module")
@@ -73,19 +77,33 @@ def _tell(world: World, cluster: Cluster) -> Story:
     windows: dict[str, tuple[float, float]] = {}
     outcomes: dict[str, str] = {}
     requests: demo_story.Traffic | None = None
+    file = world.home / "auditor.key"
+    api_keys = {"r1": secrets.token_urlsafe(32)}
     with ArgumentWatch() as watch:
-        evidence = {"key": EVIDENCE_KEY, "dir": str(world.home / "evidence")}
-        variables = variables_file(world, {"deploy_evidence": evidence, "deploy_backup": cluster.profile})
-        for release, arguments in (("r1", []), ("r2", ["-vvv", "-e", variables]), ("r3", [])):
+        for release, arguments in (("r1", []), ("r2", ["-vvv"]), ("r3", [])):
             if release == "r2":
                 requests = demo_story.Traffic(world)
+                insert = "INSERT INTO api_keys (name, generation, key_hash, salt_id, created_at) VALUES ('auditor', 1, %s, '1', now()) RETURNING 1"
+                rows(world, f"{TABLE}; {insert}", hashed(api_keys["r1"]))
             began = time.time()
-            commands[release] = deploy(world, release, *arguments)
+            commands[release] = deploy(world, release, *arguments, *_variables(world, cluster, release, file))
             windows[release] = (began, time.time())
             outcomes[release] = outcome(world)
+            if release != "r1":
+                api_keys[release] = file.read_text(encoding="utf-8")
         assert requests is not None
         records = requests.stop()
-    return Story(world, cluster, commands, windows, records, watch.seen, outcomes)
+    return Story(world, cluster, commands, windows, records, watch.seen, outcomes, api_keys)
+
+
+def _variables(world: World, cluster: Cluster, release: str, file: Path) -> list[str]:
+    """r2 is backed up by pgBackRest and writes down what it has proved; r2 and r3 rotate an API key."""
+    if release == "r1":
+        return []
+    key = {"name": "auditor", "salt": SALT, "rotate": "deploy", "generation": int(release[1:]), "grace": "1h", "sink": {"file": str(file)}}
+    evidence = {"key": EVIDENCE_KEY, "dir": str(world.home / "evidence")}
+    proved = {"deploy_evidence": evidence, "deploy_backup": cluster.profile} if release == "r2" else {}
+    return ["-e", variables_file(world, {"deploy_api_keys": [key], **proved})]
 
 
 def test_outcomes_and_exit_codes(told: Story) -> None:
@@ -159,11 +177,20 @@ def backup_of(world: World, index: int) -> dict[str, t.Any]:
     return next(record["evidence"] for record in journal(world, index) if record["kind"] == "result" and record["phase"] == "backup")
 
 
+def test_each_deploy_rotates_the_api_key_once_and_a_rollback_keeps_both(told: Story) -> None:
+    found = rows(told.world, "SELECT generation, key_hash, revoke_after - now() FROM api_keys WHERE name = 'auditor' AND revoked_at IS NULL ORDER BY 1")
+    assert [(generation, bytes(key_hash)) for generation, key_hash, _left in found] == [(number, hashed(told.api_keys[f"r{number}"])) for number in (1, 2, 3)]
+    # What came before ends an hour after it was replaced, also where the release that replaced it went back; the newest has no end.
+    assert [left is None or timedelta(0) < left < timedelta(hours=1) for _generation, _key_hash, left in found] == [True] * 3
+    assert [left is None for _generation, _key_hash, left in found] == [False, False, True]
+
+
 def test_no_secret_anywhere(told: Story) -> None:
     state = told.world.state
     names = ("database_password", "token_encryption_key", "secret_key", "google_client_secret", "backup_identity")
-    hidden = [EVIDENCE_KEY, PASSWORD, *(state[name] for name in names)]
+    hidden = [EVIDENCE_KEY, PASSWORD, SALT, *told.api_keys.values(), *(state[name] for name in names)]
     tokens = list(seed.tokens(users=USERS).values())[:1000] + [row[0] for row in rows(told.world, "SELECT token FROM credentials WHERE user_id = 1")]
+    tokens += [form for token in tokens for form in _encoded(token) if form != token]
     places = {"output": "\n".join(command.output for command in told.commands.values()), "ps": "\n".join(told.arguments)}
     # The environment files hold the application's secrets by design, 0600; the server's own data is the database.
     for path in files_below(
@@ -268,6 +295,12 @@ def test_a_release_without_a_way_back_names_the_command_that_brings_the_cluster_
         calendar = f"{url.rpartition('/')[0]}/calendar"
         assert {table: sql.rows(calendar, everything.format(table)) for table in before} == before
         assert sql.rows(calendar, "SELECT version_num FROM alembic_version") == [("0004",)]
+
+
+def _encoded(token: str) -> list[str]:
+    """How a token might stand in a URL, or in what encodes bytes."""
+    raw = token.encode()
+    return [urllib.parse.quote(token, safe=""), base64.b64encode(raw[: len(raw) // 3 * 3]).decode(), raw.hex()]
 
 
 def _r4() -> list[str]:
