@@ -204,8 +204,7 @@ def test_no_secret_anywhere(told: Story) -> None:
             places[str(path)] = path.read_bytes().decode("utf-8", "replace")
     assert len(told.commands["r2"].output) > 100_000
     assert len(told.arguments) > 100
-    leaks = [(place, value[:4]) for place, text in places.items() for value in hidden + tokens if value in text]
-    assert not leaks
+    assert [(place, value[:4]) for place, text in places.items() for value in _found(hidden + tokens, text)] == []
 
 
 def test_the_same_release_again_changes_nothing(told: Story) -> None:
@@ -295,6 +294,14 @@ def test_a_release_without_a_way_back_names_the_command_that_brings_the_cluster_
         calendar = f"{url.rpartition('/')[0]}/calendar"
         assert {table: sql.rows(calendar, everything.format(table)) for table in before} == before
         assert sql.rows(calendar, "SELECT version_num FROM alembic_version") == [("0004",)]
+
+
+def _found(values: list[str], text: str) -> list[str]:
+    """Which values stand in a text; those that begin alike are looked for where their beginning stands."""
+    alike: dict[str, list[str]] = {}
+    for value in values:
+        alike.setdefault(value[:9], []).append(value)
+    return [value for start, group in alike.items() if start in text for value in group if value in text]
 
 
 def _encoded(token: str) -> list[str]:
