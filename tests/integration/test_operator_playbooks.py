@@ -348,7 +348,11 @@ def test_rotate_api_keys(deployed: Operator, tmp_path: Path) -> None:
     playbook, secrets = "playbooks/rotate_api_keys.yml", {SALT}
     deployed.rows(f"{TABLE}; ALTER TABLE api_keys OWNER TO {ROLE}")
     try:
-        told = deployed(playbook, deploy_api_keys=profile)
+        before = deployed.everything()
+        told = deployed(playbook, "--check", "--diff", deploy_api_keys=profile)
+        assert "auditor: generation 1" in told
+        assert (deployed.rows("SELECT count(*) FROM api_keys"), deployed.everything(), list(tmp_path.iterdir())) == ([(0,)], before, [])
+        told += deployed(playbook, deploy_api_keys=profile)
         assert "auditor: generation 1, new\nclient: generation 1, new" in told
         secrets |= {file.read_text() for file in files.values()}
         told += deployed(playbook, language="pt_BR", deploy_api_keys=profile, rotate_now="auditor", rotate_grace="0s")

@@ -45,7 +45,8 @@ def test_encrypt_rotate_and_clear_by_hand(operator: Operator, tmp_path: Path) ->
     assert len(tokens) > 0
 
     before = operator.everything()
-    operator("playbooks/encrypt_tokens.yml", "--check", deploy_tokens=TABLES)
+    told = operator("playbooks/encrypt_tokens.yml", "--check", "--diff", deploy_tokens=TABLES)
+    assert f"credentials: would write {len(tokens)} of {len(tokens)} rows" in told
     assert (operator.rows("SELECT count(token_encrypted) FROM credentials"), operator.everything()) == ([(0,)], before)
     _lock.take(operator.state, _lock.Request(OTHER_RUN, 3600, actor="ana"))
     assert "ana" in operator("playbooks/encrypt_tokens.yml", fails=True, deploy_tokens=TABLES)
@@ -58,14 +59,14 @@ def test_encrypt_rotate_and_clear_by_hand(operator: Operator, tmp_path: Path) ->
     # The key of the profile is the new one now; the one in the host's environment file was the one so far.
     assert "rotate_previous_key" in operator("playbooks/rotate_token_key.yml", fails=True)
     other = text_of(os.urandom(32))
-    operator("playbooks/rotate_token_key.yml", deploy_tokens=TABLES, rotate_previous_key=key, deploy_env=environment_with(environment, other))
+    rotation: dict[str, t.Any] = {"deploy_tokens": TABLES, "rotate_previous_key": key, "deploy_env": environment_with(environment, other)}
+    before, columns = operator.everything(), operator.rows(COLUMNS)
+    checked = operator("playbooks/rotate_token_key.yml", "--check", "--diff", **rotation)
+    assert f"credentials: would write {len(tokens)} of {len(tokens)} rows" in checked
+    assert (operator.rows(COLUMNS), operator.everything(), opened(operator, key)) == (columns, before, tokens)
+    operator("playbooks/rotate_token_key.yml", **rotation)
     assert opened(operator, key) == tokens
-    swap: dict[str, t.Any] = {
-        "deploy_tokens": TABLES,
-        "rotate_previous_key": key,
-        "deploy_env": environment_with(environment, other),
-        "rotate_shadow": "swapped",
-    }
+    swap = {**rotation, "rotate_shadow": "swapped"}
     told = operator("playbooks/rotate_token_key.yml", language="pt_BR", **swap)
     assert "colunas trocadas" in told
     assert opened(operator, other) == tokens
@@ -75,7 +76,11 @@ def test_encrypt_rotate_and_clear_by_hand(operator: Operator, tmp_path: Path) ->
     operator("playbooks/rotate_token_key.yml", rotate_back=True, **{**swap, "rotate_shadow": "dropped"})
     assert operator.rows(COLUMNS) == [("token",), ("token_encrypted",), ("token_nonce",)]
 
-    told = operator("playbooks/clear_tokens.yml", clear_proposals=str(tmp_path), deploy_tokens=TABLES)
+    before = operator.everything()
+    checked += operator("playbooks/clear_tokens.yml", "--check", "--diff", clear_proposals=str(tmp_path), deploy_tokens=TABLES)
+    assert f"credentials: would write {len(tokens)} of {len(tokens)} rows" in checked
+    assert (operator.rows("SELECT count(token) FROM credentials"), operator.everything(), list(tmp_path.iterdir())) == ([(len(tokens),)], before, [])
+    told += checked + operator("playbooks/clear_tokens.yml", clear_proposals=str(tmp_path), deploy_tokens=TABLES)
     assert "Write-ahead log" in told
     assert operator.rows("SELECT count(token) FROM credentials") == [(0,)]
     assert "op.drop_column('credentials', 'token'" in (tmp_path / "drop_credentials_token.py").read_text()
