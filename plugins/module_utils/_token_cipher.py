@@ -72,10 +72,10 @@ def encode(column_type: ColumnType, data: bytes) -> str:
     return (base64.urlsafe_b64encode if column_type == "base64url" else base64.b64encode)(data).decode()
 
 
-def decode(column_type: ColumnType, value: str | bytes) -> bytes:
+def decode(column_type: ColumnType, value: str | bytes | memoryview) -> bytes:
     """The bytes behind a column's value. Base64 may lack its padding. Raises ValueError."""
     if not isinstance(value, str):
-        return value
+        return bytes(value)
     if column_type == "hex":
         return binascii.unhexlify(value)
     body = value.rstrip("=")
