@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing as t
+from concurrent import futures
 
 from ._progress import Progress
 from ._token_cipher import Kind
@@ -82,8 +83,13 @@ class Pages:
         if self.sized:
             yield from self.walk("all")
             return
-        with self._connection.cursor("lastro_tokens_read") as cursor:
-            yield from self._statements.every(cursor, READ_PAGE)
+        # The server reads on while a page is decrypted.
+        with self._connection.cursor("lastro_tokens_read") as cursor, futures.ThreadPoolExecutor(1) as ahead:
+            pages = self._statements.every(cursor, READ_PAGE)
+            following = ahead.submit(next, pages, None)
+            while rows := following.result():
+                following = ahead.submit(next, pages, None)
+                yield rows
         self._connection.commit()
 
     def walk(self, which: Which) -> t.Iterator[list[Row]]:
