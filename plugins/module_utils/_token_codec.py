@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import typing as t
 
+from ._copy_rows import RawRow
 from ._token_cipher import ColumnType, Format, KeyRing, Sealed, Verdict, binding, decode
 from ._token_columns import Table
-from ._token_sql import RawRow, Row, Value, column_kind
+from ._token_sql import Row, Value, column_kind
 
 with contextlib.suppress(ImportError):
     from cryptography.exceptions import InvalidTag
@@ -54,13 +55,13 @@ class Codec:
             return [row(one) for one in rows]
         decrypt, is_bound, others = self._ring.open, self._kind == "bound", []
         for one in rows:
-            _key, _version, clear, ciphertext, nonce = one[:5]
+            clear, ciphertext, nonce = one[0], one[1], one[2]
             if ciphertext is None or nonce is None:
                 others.append(row(one))
                 continue
             try:
                 data = decrypt(nonce, ciphertext, self._binding(row(one)) if is_bound else None)
-                verified = data == clear.encode() if clear is not None else "\0" not in data.decode()
+                verified = data == clear if clear is not None else "\0" not in data.decode()
             except (InvalidTag, ValueError):
                 verified = False
             if not verified:

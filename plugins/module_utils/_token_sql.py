@@ -14,6 +14,7 @@ import contextlib
 import io
 import typing as t
 
+from ._copy_rows import CopyRows, RawRow
 from ._token_cipher import ColumnType, Sealed, encode
 from ._token_columns import Column, Table
 
@@ -34,8 +35,6 @@ ENCRYPTED_LOOKING = (
 """Beginnings of Fernet, Vault transit, KMS, age, PGP, CipherSweet and Rails ciphertexts, and of the usual home-made prefixes."""
 
 Value: t.TypeAlias = "str | bytes | None"
-RawRow: t.TypeAlias = "tuple[t.Any, ...]"
-"""A row as the driver hands it over, or a Row: source, ciphertext and nonce have the same places in both."""
 Which = t.Literal["pending", "clear", "sealed", "all"]
 
 
@@ -120,6 +119,7 @@ class Statements:
         pending = sql.SQL("({} IS NOT NULL AND NOT {})").format(self._source, sealed)
         if table.lookup:
             pending = sql.SQL("({} OR {} AND {} IS NULL)").format(pending, sealed, sql.Identifier(table.lookup.name))
+        self._verified = tuple(column for column in (table.source, table.ciphertext, table.nonce, table.lookup) if column)
         further = (table.lookup, table.key_id, *(table.shadow or ()))
         self._further = [sql.Identifier("t", column.name) if column else sql.SQL("NULL::bytea") for column in further] if any(further) else []
         self._where: dict[Which, sql.Composable] = {
@@ -184,22 +184,20 @@ class Statements:
         cursor.execute(statement, (*(after or ()), limit))
         return self._rows(cursor)
 
-    def every(self, cursor: Cursor, size: int) -> t.Iterator[list[RawRow]]:
-        """Every row, *size* at a time, in the order of the table's file and without version: for a cursor of the server."""
-        first, *more = (sql.SQL("{}::text").format(key) for key in self._keys)
-        statement = sql.SQL("SELECT {first}, NULL::text, {source}::text, {ciphertext}, {nonce}{further}{more} FROM {table} AS t").format(
-            **self._names(), first=first, further=_listed(self._further), more=_listed(more)
-        )
-        cursor.execute(statement)
-        while rows := cursor.fetchmany(size):
-            yield rows
+    def stream(self, cursor: Cursor, size: int, take: t.Callable[[list[RawRow]], None]) -> None:
+        """Every row to *take*, *size* at a time, in the order of the table's file; ``row`` makes a Row of one. The server reads on meanwhile."""
+        values = [sql.SQL("{}" if column.base_type == "bytea" else "{}::text").format(sql.Identifier("t", column.name)) for column in self._verified]
+        fields = _joined([*values, *(sql.SQL("{}::text").format(key) for key in self._keys)])
+        rows = CopyRows(size, take)
+        cursor.copy_expert(sql.SQL("COPY (SELECT {fields} FROM {table} AS t) TO STDOUT (FORMAT binary)").format(**self._names(), fields=fields), rows)
+        rows.finish()
 
     def row(self, raw: RawRow) -> Row:
-        """The row behind what ``every`` yields."""
-        if isinstance(raw, Row):
-            return raw
-        values = 5 + len(self._further)
-        return Row((raw[0], *raw[values:]), *raw[1:values])
+        """The row behind what ``stream`` hands on, without its version."""
+        fields = [column.base_type == "bytea" for column in self._verified] + [False] * len(self._keys)
+        values = [value if value is None or is_bytes else value.decode() for value, is_bytes in zip(raw, fields, strict=True)]
+        count = len(self._verified)
+        return Row(t.cast("tuple[str, ...]", tuple(values[count:])), "", *t.cast("list[t.Any]", values[:count]))
 
     def rows_at(self, cursor: Cursor, keys: t.Sequence[tuple[str, ...]]) -> list[Row]:
         """The rows that have these keys, in no order."""
@@ -317,7 +315,6 @@ __all__ = (
     "ENCRYPTED_LOOKING",
     "PAGE_BYTES",
     "Counts",
-    "RawRow",
     "Row",
     "Statements",
     "Value",

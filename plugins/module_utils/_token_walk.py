@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import typing as t
-from concurrent import futures
 
+from ._copy_rows import RawRow
 from ._progress import Progress
 from ._token_cipher import Kind
 from ._token_codec import Codec
-from ._token_sql import PAGE_BYTES, Counts, RawRow, Row, Statements, Which
+from ._token_sql import PAGE_BYTES, Counts, Row, Statements, Which
 
 if t.TYPE_CHECKING:
     from psycopg2.extensions import connection as PostgresConnection
@@ -20,8 +20,8 @@ if t.TYPE_CHECKING:
 FAULTS: tuple[Kind, ...] = ("wrong_key", "corrupt", "mismatch")
 NAMED_KEYS = 10
 SAMPLE_ROWS = 100
-READ_PAGE = 5000
-"""Rows of a page that is only read: there a round trip costs more than memory does."""
+READ_PAGE = 500
+"""Rows of a stream that are looked at together: few enough to stay in the processor's cache."""
 
 
 @dataclasses.dataclass
@@ -78,18 +78,10 @@ class Pages:
         """Rows of at most so many bytes: where a page of them is small anyway, the server need not add up their sizes."""
         self.sized = largest * max(self._size, READ_PAGE) > PAGE_BYTES
 
-    def every(self) -> t.Iterator[t.Sequence[RawRow]]:
-        """Every row, of which ``row`` makes a Row, as it is at one moment: a stream out of one snapshot, or the walk along the key where rows are large."""
-        if self.sized:
-            yield from self.walk("all")
-            return
-        # The server reads on while a page is decrypted.
-        with self._connection.cursor("lastro_tokens_read") as cursor, futures.ThreadPoolExecutor(1) as ahead:
-            pages = self._statements.every(cursor, READ_PAGE)
-            following = ahead.submit(next, pages, None)
-            while rows := following.result():
-                following = ahead.submit(next, pages, None)
-                yield rows
+    def stream(self, take: t.Callable[[list[RawRow]], None]) -> None:
+        """Every row to *take*, as it is at one moment; ``row`` makes a Row of one."""
+        with self._connection.cursor() as cursor:
+            self._statements.stream(cursor, READ_PAGE, take)
         self._connection.commit()
 
     def walk(self, which: Which) -> t.Iterator[list[Row]]:
@@ -124,15 +116,25 @@ class Pages:
 def verify(pages: Pages, codec: Codec, total: int, progress: Progress) -> Tally:
     """Decrypt and compare every row; *total* is what progress is measured against."""
     tally = Tally()
-    for rows in pages.every():
+
+    def judge(rows: t.Iterable[Row]) -> None:
+        for row in rows:
+            add(tally, codec, row)
+        progress(tally.total, max(total, tally.total + 1), "rows verified")
+
+    def take(rows: list[RawRow]) -> None:
         others = codec.unopened(rows, pages.row)
         opened = len(rows) - len(others)
         tally.total += opened
         tally.verified += opened
-        tally.clear_values += sum(row[2] is not None for row in rows) - sum(row.source is not None for row in others)
-        for row in others:
-            add(tally, codec, row)
-        progress(tally.total, max(total, tally.total + 1), "rows verified")
+        tally.clear_values += len(rows) - [row[0] for row in rows].count(None) - sum(row.source is not None for row in others)
+        judge(others)
+
+    if pages.sized:
+        for rows in pages.walk("all"):
+            judge(rows)
+    else:
+        pages.stream(take)
     progress(tally.total, tally.total, "rows verified")
     return tally
 
