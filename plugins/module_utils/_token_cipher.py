@@ -66,7 +66,9 @@ def binding(table: str, column: str, key: t.Iterable[str]) -> bytes:
 
 
 def encode(column_type: ColumnType, data: bytes) -> str:
-    """*data* as text without quotes, commas and backslashes: what a text column holds, and for bytea what the server decodes as base64."""
+    """*data* as the input text of a column of this type."""
+    if column_type == "bytea":
+        return "\\x" + data.hex()
     if column_type == "hex":
         return data.hex()
     return (base64.urlsafe_b64encode if column_type == "base64url" else base64.b64encode)(data).decode()

@@ -98,6 +98,11 @@ def column_kind(column: Column) -> ColumnType:
     return "bytea" if column.base_type == "bytea" else "hex"
 
 
+def _sent(kind: ColumnType, data: bytes) -> str:
+    """How bytes travel in an array: as the column's text, or for bytea as base64, which is shorter than its own form and needs no quotes."""
+    return encode("base64" if kind == "bytea" else kind, data)
+
+
 def copy_line(fields: t.Iterable[str]) -> str:
     """One line of COPY's text format."""
     escaped = (field.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r") for field in fields)
@@ -230,13 +235,13 @@ class Statements:
         """Write ciphertext and nonce (and the HMACs, and the key's name) of rows that are as they were read. Returns how many were."""
         kind = self._table.column_type
         written: list[tuple[Column, t.Iterable[str]]] = [
-            (self._table.ciphertext, (encode(kind, one.ciphertext) for one in sealed)),
-            (self._table.nonce, (encode(kind, one.nonce) for one in sealed)),
+            (self._table.ciphertext, (_sent(kind, one.ciphertext) for one in sealed)),
+            (self._table.nonce, (_sent(kind, one.nonce) for one in sealed)),
         ]
         if self._table.lookup:
-            written.append((self._table.lookup, (encode(column_kind(self._table.lookup), one) for one in lookups)))
+            written.append((self._table.lookup, (_sent(column_kind(self._table.lookup), one) for one in lookups)))
         if self._table.key_id:
-            written.append((self._table.key_id, [encode(column_kind(self._table.key_id), key_id)] * len(rows)))
+            written.append((self._table.key_id, [_sent(column_kind(self._table.key_id), key_id)] * len(rows)))
         names = [sql.Identifier(f"w{number}") for number in range(len(written))]
         statement = sql.SQL(
             "UPDATE {table} AS t SET {sets} FROM unnest({arrays}{values}, %s::text[]) AS v({aliases}{names}, version) WHERE {join} AND t.xmin = v.version::xid"
