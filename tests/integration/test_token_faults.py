@@ -199,6 +199,9 @@ def watched(credentials: Credentials) -> collections.abc.Iterator[list[str]]:
 def test_no_clear_token_shows_anywhere(credentials: Credentials, postgres: Postgres, tmp_path: Path, undo: dict[str, Any]) -> None:
     credentials.create(1000)
     tokens = [str(token) for _key, token, *_unused in credentials.rows()]
+    # Each UPDATE lasts until somebody who looks again and again has seen it.
+    credentials.sql("CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.5); RETURN NULL; END'")
+    credentials.sql("CREATE TRIGGER linger BEFORE UPDATE ON credentials EXECUTE FUNCTION linger()")
     name = credentials.url.rpartition("/")[2]
     for setting in ("log_min_duration_statement = 0", "log_statement = 'all'"):
         credentials.sql(f'ALTER DATABASE "{name}" SET {setting}')
