@@ -49,22 +49,22 @@ def line(path: Path, later: float) -> str:
     return " ".join(step._progress_line("backup", seen["progress"], 90).split())
 
 
-def test_a_restore_that_builds_an_index_says_so(slow: str, postgres: Postgres, tmp_path: Path) -> None:
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_restore_that_builds_an_index_says_so(slow: str, postgres: Postgres, tmp_path: Path, jobs: int) -> None:
     dump = {"database_url": slow, "dest": str(tmp_path), "name": "b1", "encryption": "none", "bin_dir": str(bin_directory())}
     with started("pg_dump", dump) as process:
         assert finished(process)["changed"]
-    for jobs in (1, 2):
-        path, into = tmp_path / f"progress{jobs}", f"slow_{jobs}"
-        options = {"database_url": slow, "dest": str(tmp_path), "into": into, "jobs": jobs, "bin_dir": str(bin_directory()), "progress_file": str(path)}
-        with started("pg_restore", options) as process:
-            building = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{into}' AND query LIKE 'CREATE INDEX%' AND state = 'active'"
-            until(lambda query=building: rows(slow, query) == [(1,)])  # type: ignore[misc]
-            until(lambda file=path: line(file, 34).startswith("… backup building indexes for "))  # type: ignore[misc]
-            assert line(path, 34).endswith("; 90 s") and int(line(path, 34).split()[5]) >= 34
-            with let_go(slow):
-                assert finished(process)["compared"]["equal"] == 1
-        assert "bytes counted" in path.read_text(encoding="utf-8")
-        execute(postgres.url(), f"DROP DATABASE {into}")
+    path, into = tmp_path / "progress", f"slow_{jobs}"
+    options = {"database_url": slow, "dest": str(tmp_path), "into": into, "jobs": jobs, "bin_dir": str(bin_directory()), "progress_file": str(path)}
+    with started("pg_restore", options) as process:
+        building = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{into}' AND query LIKE 'CREATE INDEX%' AND state = 'active'"
+        until(lambda: rows(slow, building) == [(1,)])
+        until(lambda: line(path, 34).startswith("… backup building indexes for "))
+        assert line(path, 34).endswith("; 90 s") and int(line(path, 34).split()[5]) >= 34
+        with let_go(slow):
+            assert finished(process)["compared"]["equal"] == 1
+    assert "bytes counted" in path.read_text(encoding="utf-8")
+    execute(postgres.url(), f"DROP DATABASE {into}")
 
 
 def test_a_table_that_is_counted_for_long_is_a_share_of_the_bytes(database: str, tmp_path: Path) -> None:
