@@ -27,6 +27,9 @@ WITH_DATABASE = ("db", "one")
 """The kinds of hosts on which PostgreSQL and Redis run."""
 
 PATIENCE = 60.0
+BOOTED = ("running", "degraded")
+"""What systemd calls itself once nothing is left to start; degraded where a unit failed."""
+
 FIRST_ADDRESS = 11
 CAPABILITIES = ("SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE", "SYS_RESOURCE", "SYS_NICE", "AUDIT_WRITE", "AUDIT_CONTROL", "LINUX_IMMUTABLE", "SETPCAP", "SYS_BOOT")
 """What systemd needs to harden its units as it does on a real host."""
@@ -57,6 +60,15 @@ class Host:
     def sh(self, script: str) -> str:
         """What a shell script prints there, as root. Raises HostsError."""
         return self.run("sh", "-euc", script)
+
+    def booted(self) -> None:
+        """Until its systemd has started everything. Raises HostsError with its last words where that never comes."""
+        # A container runs before its systemd answers, and a unit restarted while the boot starts it fails.
+        until = time.monotonic() + PATIENCE
+        while (state := self.sh("systemctl is-system-running 2>&1 || :").strip()) not in BOOTED:
+            if time.monotonic() > until:
+                raise HostsError(f"systemd of {self.name} has not booted in {PATIENCE:g} s: {state} {self.sh('cat /run/lastro-init.log 2>&1 || :').strip()}")
+            time.sleep(0.1)
 
     def reboot(self) -> None:
         """Stop its systemd as a shutdown does, start it again, and wait until one can log in."""
@@ -168,6 +180,7 @@ class Fleet:
         public = (self.directory / "key.pub").read_text(encoding="utf-8")
         known = []
         for host in self.hosts.values():
+            host.booted()
             host.run("sh", "-euc", f"install -d -o {USER} -m 700 ~{USER}/.ssh; cat > ~{USER}/.ssh/authorized_keys", stdin=public)
             key = host.sh("rm -f /etc/ssh/ssh_host_*; ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key; cat /etc/ssh/ssh_host_ed25519_key.pub")
             known.append(f"{host.address} {' '.join(key.split()[:2])}")
