@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import collections.abc
+import dataclasses
 import os
 import typing as t
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from ansible_collections.lastro.deploy.plugins.module_utils import _environment_file, _lock
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from .leaks import leaked
 from .test_operator_playbooks import OTHER_RUN, Operator
 from .token_table import text_of
 from .world_support import Live
@@ -20,10 +22,21 @@ from .world_support import Live
 COLUMNS = "SELECT column_name::text FROM information_schema.columns WHERE table_name = 'credentials' AND column_name LIKE 'token%' ORDER BY 1"
 
 
+@dataclasses.dataclass(frozen=True)
+class LoudOperator(Operator):
+    """One who wants to see everything, and all that they saw."""
+
+    outputs: list[str] = dataclasses.field(default_factory=list)
+
+    def __call__(self, playbook: str, *options: str, fails: bool = False, language: str = "en", **variables: object) -> str:
+        self.outputs.append(super().__call__(playbook, *options, "-vvv", fails=fails, language=language, **variables))
+        return self.outputs[-1]
+
+
 @pytest.fixture
-def operator(live: Live) -> collections.abc.Iterator[Operator]:
+def operator(live: Live) -> collections.abc.Iterator[LoudOperator]:
     """r1 serves; its table gets the columns of r2 by hand."""
-    operator = Operator(live.world)
+    operator = LoudOperator(live.world)
     operator.rows("ALTER TABLE credentials ADD token_encrypted bytea, ADD token_nonce bytea")
     yield operator
     live.snapshot.restore()
@@ -38,7 +51,7 @@ def opened(operator: Operator, key: str) -> list[str]:
 TABLES = [{"table": "credentials"}]
 
 
-def test_encrypt_rotate_and_clear_by_hand(operator: Operator, tmp_path: Path) -> None:
+def test_encrypt_rotate_and_clear_by_hand(operator: LoudOperator, tmp_path: Path) -> None:
     tokens = [row[0] for row in operator.rows("SELECT token FROM credentials ORDER BY id")]
     (environment,) = (operator.world.home / "calendar-api" / "env").glob("*.env")
     key = _environment_file.read(str(environment))["TOKEN_ENCRYPTION_KEY"]
@@ -70,22 +83,22 @@ def test_encrypt_rotate_and_clear_by_hand(operator: Operator, tmp_path: Path) ->
     told = operator("playbooks/rotate_token_key.yml", language="pt_BR", **swap)
     assert "colunas trocadas" in told
     assert opened(operator, other) == tokens
-    assert key not in told
     operator("playbooks/rotate_token_key.yml", rotate_back=True, **swap)
     assert opened(operator, key) == tokens
     operator("playbooks/rotate_token_key.yml", rotate_back=True, **{**swap, "rotate_shadow": "dropped"})
     assert operator.rows(COLUMNS) == [("token",), ("token_encrypted",), ("token_nonce",)]
 
     before = operator.everything()
-    checked += operator("playbooks/clear_tokens.yml", "--check", "--diff", clear_proposals=str(tmp_path), deploy_tokens=TABLES)
+    checked = operator("playbooks/clear_tokens.yml", "--check", "--diff", clear_proposals=str(tmp_path), deploy_tokens=TABLES)
     assert f"credentials: would write {len(tokens)} of {len(tokens)} rows" in checked
     assert (operator.rows("SELECT count(token) FROM credentials"), operator.everything(), list(tmp_path.iterdir())) == ([(len(tokens),)], before, [])
-    told += checked + operator("playbooks/clear_tokens.yml", clear_proposals=str(tmp_path), deploy_tokens=TABLES)
+    told = operator("playbooks/clear_tokens.yml", clear_proposals=str(tmp_path), deploy_tokens=TABLES)
     assert "Write-ahead log" in told
     assert operator.rows("SELECT count(token) FROM credentials") == [(0,)]
     assert "op.drop_column('credentials', 'token'" in (tmp_path / "drop_credentials_token.py").read_text()
     assert opened(operator, key) == tokens
-    assert [token for token in tokens if token in told] == []
+    assert leaked([*tokens, key, other], "".join(operator.outputs)) == []
+    assert "PLAY RECAP" in operator.outputs[0] and len("".join(operator.outputs)) > 100_000
     assert operator.lock_is_free()
 
 
