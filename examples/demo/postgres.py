@@ -9,6 +9,7 @@ The wheel's own ``get_server`` adds a user and opens directories when it runs as
 
 from __future__ import annotations
 
+import collections
 import collections.abc
 import contextlib
 import dataclasses
@@ -26,14 +27,35 @@ from pathlib import Path
 from urllib.parse import quote
 
 SUPERUSER = "postgres"
-START_SECONDS = 30
+START_SECONDS = 120
+
+LOWEST_PORT = 10_000
+EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+MOST_RESERVED = 64
+_reserved: collections.deque[int] = collections.deque()
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of 127.0.0.1 that nothing listens on now, and that no other caller of this function gets meanwhile.
+
+    It lies below those that the kernel gives to clients and to whoever binds to 0: a server may bind to it later, and again after a stop.
+    """
+    highest = int(EPHEMERAL.read_text(encoding="ascii").split()[0])
+    while True:
+        port = LOWEST_PORT + secrets.randbelow(highest - LOWEST_PORT)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            _reserve(port)
+            return port
+
+
+def _reserve(port: int) -> None:
+    """Keep other processes from choosing *port* until this one ends or has chosen many more. Raises OSError where another one has it."""
+    with socket.socket(socket.AF_UNIX) as name:
+        name.bind(f"\0lastro-port-{port}")
+        _reserved.append(name.detach())
+    if len(_reserved) > MOST_RESERVED:
+        os.close(_reserved.popleft())
 
 
 def wheel_directory() -> Path:

@@ -74,7 +74,7 @@ class Daemon:
                     found.append(pid)
         return found
 
-    def start(self, ready: Condition, *, seconds: float = 20) -> None:
+    def start(self, ready: Condition, *, seconds: float = 120) -> None:
         """Start, unless it runs, and wait until it is *ready*. Raises RuntimeError with the log's end."""
         if not self.pids():
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND

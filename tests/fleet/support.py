@@ -174,7 +174,7 @@ class Snapshot:
     def _start(self) -> None:
         for host in self.world.hosts("app"):
             host.sh("cd /root/snapshot/units; for unit in *.service; do [ ! -f $unit ] || systemctl enable --now $unit; done")
-        wait_until(lambda: answer(self.world)[0] == 200, seconds=30, what="the application answers")
+        wait_until(lambda: answer(self.world)[0] == 200, seconds=60, what="the application answers")
 
     def _database(self, *statements: str) -> None:
         ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname IN ('calendar', 'calendar_snapshot');"

@@ -154,7 +154,7 @@ def _make_primary(world: FleetWorld) -> None:
     put_there(host, "/etc/provider.env", "".join(f"{name}={value}\n" for name, value in variables.items()))
     put_there(host, "/etc/systemd/system/provider.service", PROVIDER_UNIT, mode="644")
     host.sh("systemctl daemon-reload; systemctl enable --now provider")
-    host.sh(f"for _ in $(seq 100); do nc -z 127.0.0.1 {PROVIDER_PORT} && exit; sleep 0.1; done; journalctl -u provider >&2; exit 1")
+    host.sh(f"for _ in $(seq 600); do nc -z 127.0.0.1 {PROVIDER_PORT} && exit; sleep 0.1; done; journalctl -u provider >&2; exit 1")
 
 
 def _inventory(world: FleetWorld, facts: dict[str, t.Any], variables: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

@@ -26,7 +26,7 @@ USER = "ops"
 WITH_DATABASE = ("db", "one")
 """The kinds of hosts on which PostgreSQL and Redis run."""
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 BOOTED = ("running", "degraded")
 """What systemd calls itself once nothing is left to start; degraded where a unit failed."""
 

@@ -95,7 +95,7 @@ def test_a_fault_in_the_middle_of_a_deploy(fleet_world: FleetWorld, fleet_moment
     )
     assert {release.partition("-")[0] for release in figures["by_release"]} <= {"r1", "r2", ""}, figures
     fault.mend(world)
-    wait_until(lambda: answer(world)[0] == 200, seconds=30, what="the application answers")
+    wait_until(lambda: answer(world)[0] == 200, seconds=60, what="the application answers")
     assert answer(world)[1].partition("-")[0] in ({"r2"} if ended in GOOD else {"r1"} if ended == "rolled_back" else {"r1", "r2"})
     healed = deploy(world, "r2")
     assert healed.code == 0, healed.output

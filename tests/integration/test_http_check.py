@@ -91,7 +91,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self._answer(200, b"<html>hello</html>", **{"Content-Type": "text/html"})
 
     def path_pair(self) -> None:
-        self.server.barrier.wait(5)
+        self.server.barrier.wait(60)
         self._answer(200, b"{}")
 
     def path_silent(self) -> None:

@@ -76,7 +76,7 @@ def stuck(url: str, statement: str, phase: str, *, lock: str) -> collections.abc
         thread.start()
         try:
             wait_until(
-                lambda: run(watcher, f"SELECT 1 FROM pg_stat_progress_create_index WHERE phase = '{phase}'") != [], seconds=20, what=f"{statement}: {phase}"
+                lambda: run(watcher, f"SELECT 1 FROM pg_stat_progress_create_index WHERE phase = '{phase}'") != [], seconds=60, what=f"{statement}: {phase}"
             )
             yield holder
         finally:
@@ -90,7 +90,7 @@ def end_builds(url: str) -> None:
     """As when the server ends a backend: what it was building stays as it is."""
     with session(url) as admin:
         run(admin, "SELECT pg_terminate_backend(pid) FROM pg_stat_progress_create_index")
-        wait_until(lambda: run(admin, "SELECT 1 FROM pg_stat_progress_create_index") == [], seconds=20, what="the build ends")
+        wait_until(lambda: run(admin, "SELECT 1 FROM pg_stat_progress_create_index") == [], seconds=60, what="the build ends")
 
 
 WRITER = "UPDATE t SET b = b WHERE id = 1"
@@ -171,7 +171,7 @@ def test_a_server_that_died_in_between(fifteen: DistributionPostgres, url: str, 
         run(admin, T)
     with stuck(url, CIC, "waiting for writers before build", lock=WRITER):
         fifteen.kill()
-    wait_until(lambda: not any_backend(fifteen), seconds=30, what="the backends of the dead server end")
+    wait_until(lambda: not any_backend(fifteen), seconds=60, what="the backends of the dead server end")
     fifteen.start()
     answer = call_module(index_validation, database_url=url, indexes=[IX], fail_on=["contract", "invalid"])
     assert kinds(answer) == [("contract", "not_ready", "ix"), ("invalid", "not_ready", "ix")]
@@ -311,7 +311,7 @@ def test_a_standby(url: str, standby: int, call_module: Call) -> None:
         run(admin, "CREATE INDEX child_lower ON child (lower(note)) WHERE kind > 3 AND note <> ''; ANALYZE child")
         (lsn,) = run(admin, "SELECT pg_current_wal_lsn()")[0]
     with session(there) as copy:
-        wait_until(lambda: run(copy, f"SELECT pg_last_wal_replay_lsn() >= '{lsn}'") == [(True,)], seconds=20, what="the standby has caught up")
+        wait_until(lambda: run(copy, f"SELECT pg_last_wal_replay_lsn() >= '{lsn}'") == [(True,)], seconds=60, what="the standby has caught up")
         for _time in range(3):
             run(copy, "SET enable_seqscan = off; SELECT count(*) FROM child WHERE kind = 5")
     lower = {"table": "child", "name": "child_lower", "columns": ["LOWER(note)"], "where": "note<>'' AND kind>3"}
@@ -329,7 +329,7 @@ def test_a_standby(url: str, standby: int, call_module: Call) -> None:
         assert both["reports"]["unused"]["servers"] == 2
         return {finding["index"] for finding in both["findings"]}
 
-    wait_until(lambda: "child_never" not in seen(), seconds=20, what="the standby's counter is there")
+    wait_until(lambda: "child_never" not in seen(), seconds=60, what="the standby's counter is there")
     assert "child_note" in seen()
     away = call_module(index_validation, database_url=url, fail_on=["unused"], thresholds=limits, standbys=["127.0.0.1:1"])
     assert (away["findings"], away["reports"]["unused"]["unreachable"]) == ([], ["127.0.0.1:1"])

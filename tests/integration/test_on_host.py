@@ -24,11 +24,15 @@ STATE = "/var/lib/lastro/calendar-api"
 RUN = "20261121T120000-0001"
 LOCK = {"lastro.deploy.lock": {"state_dir": STATE, "run_id": RUN, "lease_seconds": 6, "actor": "a test"}}
 SLOW = """#!/usr/bin/python3
-import time
+import pathlib, time
 from ansible.module_utils.basic import AnsibleModule
-module = AnsibleModule({"progress_file": {"type": "path"}})
-time.sleep(4)
-module.exit_json(changed=True)
+module = AnsibleModule({"lock": {"type": "path"}, "progress_file": {"type": "path"}})
+lock = pathlib.Path(module.params["lock"])
+before, until = lock.read_bytes(), time.monotonic() + 120
+# The run's own lock is renewed after the timers elsewhere.
+while lock.read_bytes() == before and time.monotonic() < until:
+    time.sleep(0.1)
+module.exit_json(changed=lock.read_bytes() != before)
 """
 
 
@@ -89,12 +93,13 @@ def test_a_long_step_tells_the_timers_on_another_host_that_the_run_lives(lab: La
     app2.sh(f'mkdir -p {STATE}/timers; echo \'{{"run_id": "{RUN}"}}\' > {STATE}/timers/maintenance.json; echo 1.0 > {STATE}/timers/maintenance.deadline')
     app2.sh(f'echo \'{{"run_id": "another"}}\' > {STATE}/timers/other.json; echo 2.0 > {STATE}/timers/other.deadline')
     lease = {"state_dir": STATE, "run_id": RUN, "seconds": 6, "others": ["app2"]}
-    step = {"lastro.deploy.step": {"module": "slow", "title": "slow", "options": {}, "lease": lease}, "register": "done"}
+    step = {"lastro.deploy.step": {"module": "slow", "title": "slow", "options": {"lock": f"{STATE}/lock.json"}, "lease": lease}, "register": "done"}
+    began = float(app2.sh("date +%s"))
     code, output, found = lab.play({"hosts": "app1", "tasks": [LOCK, step, keep("{{ done | to_json }}")]})
     assert (code, found.get("changed")) == (0, True), output
-    before, now = float(app2.sh(f"cat {STATE}/timers/maintenance.deadline")), float(app2.sh("date +%s"))
-    # Renewed for six seconds, within the four that the step took.
-    assert now - 5 < before < now + 7, output
+    deadline, ended = float(app2.sh(f"cat {STATE}/timers/maintenance.deadline")), float(app2.sh("date +%s"))
+    # Renewed for six seconds, while the step went on.
+    assert began + 6 <= deadline < ended + 7, output
     assert app2.sh(f"cat {STATE}/timers/other.deadline").strip() == "2.0"
 
 
@@ -118,7 +123,7 @@ def test_a_host_that_is_gone_is_a_failure_that_rescue_sees(lab: Lab) -> None:
             assert found[host]["problem"].startswith("app2 cannot be reached: ") and "app2" in found[host]["remedy"]["pt_BR"]
         # A renewal that does not get there is said and ends nothing.
         lease = {"state_dir": STATE, "run_id": RUN, "seconds": 6, "others": ["app2"]}
-        step = {"lastro.deploy.step": {"module": "slow", "options": {}, "lease": lease}, "register": "done"}
+        step = {"lastro.deploy.step": {"module": "slow", "options": {"lock": f"{STATE}/lock.json"}, "lease": lease}, "register": "done"}
         code, output, found = lab.play({"hosts": "app1", "tasks": [LOCK, step, keep("{{ done | to_json }}")]})
         assert (code, found.get("changed")) == (0, True), output
         assert "The timers on app2 were not renewed: app2 cannot be reached" in " ".join(output.split())

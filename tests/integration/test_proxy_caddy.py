@@ -45,7 +45,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         received = self.rfile.read(length)
         if self.path == "/slow":
             self.server.entered.set()
-            self.server.release.wait(30)
+            self.server.release.wait(120)
         body = json.dumps({"slot": self.server.name, "received": len(received), "headers": dict(self.headers.items())}).encode()
         head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nX-Release: {self.server.name}\r\n\r\n"
         self.wfile.write(head.encode() + body)
@@ -103,7 +103,7 @@ class Answer:
 
 def ask(port: int, path: str = "/", *, method: str = "GET", headers: t.Sequence[tuple[str, str]] = (), body: bytes | None = None) -> Answer:
     """One request on a connection of its own; a header may stand more than once."""
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=120)) as connection:
         connection.putrequest(method, path, skip_host=any(name == "Host" for name, _unused in headers))
         for name, value in headers:
             connection.putheader(name, value)
@@ -169,7 +169,7 @@ class Traffic:
     def wait_for(self, count: int) -> None:
         """Until so many requests more have been answered."""
         enough = self.counts.total() + count
-        wait_until(lambda: self.counts.total() >= enough, seconds=10, what="more requests")
+        wait_until(lambda: self.counts.total() >= enough, seconds=60, what="more requests")
 
     def seen(self, *results: str) -> bool:
         with self.lock:
@@ -367,7 +367,7 @@ def test_twenty_switches_lose_no_request(lab: Lab, call_module: CallModule) -> N
     slots = ["green", "blue"] * 10
     changed = 0
     with Traffic(lab.port) as traffic:
-        wait_until(lambda: traffic.seen("app1-blue"), seconds=10, what="requests")
+        wait_until(lambda: traffic.seen("app1-blue"), seconds=60, what="requests")
         for slot in slots:
             changed += call_module(caddy_module, **lab.options("switched", host="app1", slot=slot))["changed"]
             traffic.wait_for(12)
@@ -385,12 +385,12 @@ def test_a_dead_host_is_skipped_and_comes_back(labs: dict[str, Lab], upstreams: 
     port = upstreams["app1-blue"].server_address[1]
     upstreams["app1-blue"].close()
     with Traffic(labs["fleet"].port, body) as traffic:
-        wait_until(lambda: traffic.counts["app2-blue"] > 200, seconds=20, what="the other host")
+        wait_until(lambda: traffic.counts["app2-blue"] > 200, seconds=60, what="the other host")
         # Caddy 2.6 closes the body of a request whose connection fails: it can lose three of these before it leaves the host out.
         lost = traffic.counts.total() - traffic.counts["app2-blue"]
         assert lost <= (3 if body and b"v2.6" in version(labs["fleet"].caddy) else 0), traffic.counts
         upstreams["app1-blue"] = Upstream("app1-blue", port)
-        wait_until(lambda: traffic.seen("app1-blue"), seconds=20, what="the host that came back")
+        wait_until(lambda: traffic.seen("app1-blue"), seconds=60, what="the host that came back")
     assert traffic.counts.total() - traffic.counts["app2-blue"] - traffic.counts["app1-blue"] == lost, traffic.counts
 
 
@@ -556,7 +556,7 @@ def test_drain_waits_for_the_slow_request(lab: Lab, upstreams: dict[str, Upstrea
     answers: list[Answer] = []
     slow = threading.Thread(target=lambda: answers.append(ask(lab.port, "/slow")))
     slow.start()
-    assert blue.entered.wait(10)
+    assert blue.entered.wait(60)
     assert lab.in_flight(port) == 1
     drain = lab.proxy("drain", proxy_drain_address=f"127.0.0.1:{port}", proxy_drain_seconds=1)
     played = lab.play(lab.proxy("switch", proxy_host_name="app1", proxy_slot="green"), drain, facts=["proxy_in_flight"])

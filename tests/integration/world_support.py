@@ -169,7 +169,7 @@ class Snapshot:
     def _start(self) -> None:
         self._control("update")
         self._control("start", "all")
-        wait_until(lambda: answer(self.world)[0] == 200, seconds=30, what="the application answers")
+        wait_until(lambda: answer(self.world)[0] == 200, seconds=60, what="the application answers")
 
     def _database(self, *statements: str) -> None:
         ended = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname IN ('{ROLE}', '{SNAPSHOT}')"
