@@ -177,7 +177,7 @@ class Snapshot:
         wait_until(lambda: answer(self.world)[0] == 200, seconds=60, what="the application answers")
 
     def _database(self, *statements: str) -> None:
-        ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname IN ('calendar', 'calendar_snapshot');"
+        ended = "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname IN ('calendar', 'calendar_snapshot');"
         self.world.primary.run("su", "postgres", "-c", "psql -q -v ON_ERROR_STOP=1", stdin="\n".join([ended, *(f"{one};" for one in statements)]) + "\n")
 
 

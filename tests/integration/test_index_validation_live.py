@@ -204,7 +204,7 @@ def test_a_repair_that_cannot_succeed_is_bounded_and_says_why(url: str, call_mod
         run(holder, WRITER)
         began = time.monotonic()
         answer = call_module(index_validation, **wanted, repair_timeout="700ms")
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 60
     assert answer["repairs"][-1]["problem"] == "canceling statement due to statement timeout"
     # What both attempts left goes with the one that works.
     answer = call_module(index_validation, **wanted, report=["invalid"])

@@ -67,10 +67,13 @@ def test_the_restore_brings_every_row_back_and_loses_nothing(world: World) -> No
     before = content(world)
     slots = booked(world)
     requests = story.Traffic(world)
+    wait_until(lambda: booked(world) > slots, seconds=60, what="a booking before the deploy")
     began = time.time()
     command = deploy(world, "r5", "-e", r5(world))
     ended = time.time()
     serves = answer(world, SCHEDULE)
+    enough = len(booked(world)) + 10
+    wait_until(lambda: len(booked(world)) >= enough, seconds=60, what="bookings after the deploy")
     records = requests.stop()
     assert (command.code != 0, outcome(world)) == (True, "rolled_back"), command.output
     run_id = story.journals(world)[-1].stem

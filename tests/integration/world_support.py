@@ -172,7 +172,7 @@ class Snapshot:
         wait_until(lambda: answer(self.world)[0] == 200, seconds=60, what="the application answers")
 
     def _database(self, *statements: str) -> None:
-        ended = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname IN ('{ROLE}', '{SNAPSHOT}')"
+        ended = f"SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname IN ('{ROLE}', '{SNAPSHOT}')"
         sql.execute(server_url(self.world), ended, *statements)
 
 

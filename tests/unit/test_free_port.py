@@ -27,7 +27,7 @@ def test_what_another_process_chose_or_listens_to_is_not_chosen(monkeypatch: pyt
         taken = [int(other.stdout.readline()), listener.getsockname()[1]]
         offers = list(taken)
         chance = secrets.randbelow
-        monkeypatch.setattr(postgres.secrets, "randbelow", lambda count: offers.pop() - postgres.LOWEST_PORT if offers else chance(count))
+        monkeypatch.setattr(secrets, "randbelow", lambda count: offers.pop() - postgres.LOWEST_PORT if offers else chance(count))
         assert postgres.free_port() not in taken
         assert offers == []
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 import typing as t
 from pathlib import Path
 
@@ -97,6 +98,21 @@ def run_client(server: Server, requests: int = 20, **settings: object) -> list[t
     return kept
 
 
+@pytest.fixture
+def steady(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where this machine stands still, time does too: the requests that were due meanwhile are not sent all at once, each on a connection of its own."""
+    real = shown = time.monotonic()
+
+    def monotonic() -> float:
+        nonlocal real, shown
+        before, real = real, time.monotonic()
+        shown += min(real - before, 0.005)
+        return shown
+
+    monkeypatch.setattr(traffic, "time", types.SimpleNamespace(time=time.time, monotonic=monotonic))
+
+
+@pytest.mark.usefixtures("steady")
 def test_every_request_is_sent_and_kept(server: Server) -> None:
     records = run_client(server, 200)
     assert len(records) == len(server.asked) == 200
@@ -118,6 +134,7 @@ def test_bookings_ask_for_slots_of_their_own(server: Server) -> None:
     assert {body["user_id"] for body in bodies} <= set(range(1, 8))
 
 
+@pytest.mark.usefixtures("steady")
 def test_chunked_answers_keep_the_connection(server: Server) -> None:
     server.answer = b"HTTP/1.1 200 OK\r\nX-Release: r1\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\nTrailer: 1\r\n\r\n"
     records = run_client(server, 40)
