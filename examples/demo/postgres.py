@@ -29,8 +29,9 @@ from urllib.parse import quote
 SUPERUSER = "postgres"
 START_SECONDS = 120
 
-LOWEST_PORT = 10_000
+PORTS = range(10_000, 65_536)
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+ENOUGH_PORTS = 1_000
 MOST_RESERVED = 64
 _reserved: collections.deque[int] = collections.deque()
 
@@ -38,15 +39,26 @@ _reserved: collections.deque[int] = collections.deque()
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nothing listens on now, and that no other caller of this function gets meanwhile.
 
-    It lies below those that the kernel gives to clients and to whoever binds to 0: a server may bind to it later, and again after a stop.
+    Where the kernel leaves some, it is none of those that it gives to clients and to whoever binds to 0: a server may bind to it later, and again
+    after a stop.
     """
-    highest = int(EPHEMERAL.read_text(encoding="ascii").split()[0])
+    ports = _ports_for_servers()
     while True:
-        port = LOWEST_PORT + secrets.randbelow(highest - LOWEST_PORT)
+        port = secrets.choice(ports)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             _reserve(port)
             return port
+
+
+def _ports_for_servers() -> range:
+    """The ports beside those of clients; all of them where clients may have nearly all, or where it is not said which."""
+    try:
+        first, last = (int(word) for word in EPHEMERAL.read_text(encoding="ascii").split())
+    except OSError:
+        return PORTS
+    beside = max(range(PORTS.start, first), range(last + 1, PORTS.stop), key=len)
+    return beside if len(beside) >= ENOUGH_PORTS else PORTS
 
 
 def _reserve(port: int) -> None:

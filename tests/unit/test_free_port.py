@@ -10,6 +10,7 @@ import secrets
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from demo import postgres
@@ -26,14 +27,26 @@ def test_what_another_process_chose_or_listens_to_is_not_chosen(monkeypatch: pyt
         assert other.stdout
         taken = [int(other.stdout.readline()), listener.getsockname()[1]]
         offers = list(taken)
-        chance = secrets.randbelow
-        monkeypatch.setattr(secrets, "randbelow", lambda count: offers.pop() - postgres.LOWEST_PORT if offers else chance(count))
+        chance = secrets.choice
+        monkeypatch.setattr(secrets, "choice", lambda ports: offers.pop() if offers else chance(ports))
         assert postgres.free_port() not in taken
         assert offers == []
 
 
-def test_the_kernel_gives_none_of_them_to_a_client() -> None:
-    lowest = int(postgres.EPHEMERAL.read_text(encoding="ascii").split()[0])
-    ports = {postgres.free_port() for _unused in range(3 * postgres.MOST_RESERVED)}
-    assert postgres.LOWEST_PORT <= min(ports) <= max(ports) < lowest
+@pytest.mark.parametrize(
+    ("clients", "servers"),
+    [
+        ("32768\t60999\n", range(10_000, 32_768)),
+        ("1024 49151\n", range(49_152, 65_536)),
+        ("1024 65535\n", range(10_000, 65_536)),
+        (None, range(10_000, 65_536)),
+    ],
+)
+def test_servers_get_ports_beside_those_of_clients(clients: str | None, servers: range, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    said = tmp_path / "range"
+    if clients is not None:
+        said.write_text(clients, encoding="ascii")
+    monkeypatch.setattr(postgres, "EPHEMERAL", said)
+    ports = {postgres.free_port() for _unused in range(2 * postgres.MOST_RESERVED)}
+    assert ports <= set(servers)
     assert len(postgres._reserved) == postgres.MOST_RESERVED
