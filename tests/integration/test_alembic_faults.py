@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import collections.abc
 import contextlib
+import time
+import types
 from pathlib import Path
 
 import psycopg2
 import pytest
-from ansible_collections.lastro.deploy.plugins.module_utils import _alembic_catalog
+from ansible_collections.lastro.deploy.plugins.module_utils import _alembic_catalog, _alembic_child, _alembic_migrate
 
 from .alembic_project import CHAIN, App, Modules, names, running, sessions
 from .module_process import finished, until
@@ -36,10 +39,27 @@ def test_two_at_once_apply_each_revision_once(app: App) -> None:
     assert sorted(result["changed"] for result in results) == [False, True]
 
 
-def test_a_held_advisory_lock_is_named_at_the_deadline(modules: Modules, app: App) -> None:
+DEADLINE = 600
+
+
+def deadline_passes_once(monkeypatch: pytest.MonkeyPatch, seen: collections.abc.Callable[[_alembic_migrate.Run], object]) -> None:
+    """The clock by which the child is waited for jumps past the deadline when *seen* of the run, however long the run took to get there."""
+    tick, jumps = _alembic_migrate.Run.tick, list[int]()
+
+    def look(run: _alembic_migrate.Run) -> None:
+        tick(run)
+        if not jumps and seen(run):
+            jumps.append(DEADLINE)
+
+    monkeypatch.setattr(_alembic_migrate.Run, "tick", look)
+    monkeypatch.setattr(_alembic_child, "time", types.SimpleNamespace(monotonic=lambda: time.monotonic() + sum(jumps)))
+
+
+def test_a_held_advisory_lock_is_named_at_the_deadline(modules: Modules, app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     with contextlib.closing(psycopg2.connect(app.url, application_name="colleague")) as holder, holder.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(hashtext('alembic'), hashtext('alembic_version'))")
-        result = modules.alembic(app, deadline=3, fails=True)
+        deadline_passes_once(monkeypatch, lambda run: run.waiting and run.watch.found())
+        result = modules.alembic(app, deadline=DEADLINE, fails=True)
     assert result["code"] == "deadline"
     assert "another migration held the lock" in result["msg"]
     assert "colleague" in result["msg"]
@@ -106,13 +126,15 @@ def sleeping(tmp_path: Path, database: str) -> App:
     return App.create(tmp_path / "sleeping", database, SLEEPING)
 
 
-def test_the_deadline_ends_the_process_and_its_session(modules: Modules, tmp_path: Path, database: str) -> None:
+def test_the_deadline_ends_the_process_and_its_session(modules: Modules, tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     app = sleeping(tmp_path, database)
-    result = modules.alembic(app, deadline=4, fails=True)
+    asleep = "query LIKE '%pg_sleep%' AND state = 'active'"
+    deadline_passes_once(monkeypatch, lambda run: run.revision == "slow" and sessions(app, asleep))
+    result = modules.alembic(app, deadline=DEADLINE, fails=True)
     assert (result["code"], result["after"], names(result["applied"])) == ("deadline", ["r3"], ["r1", "r2", "r3"])
     assert "revision slow ran" in result["msg"]
     assert sessions(app, "true") == []
-    result = modules.alembic(app, statement_timeout="200ms", fails=True)
+    result = modules.alembic(app, statement_timeout="1s", fails=True)
     assert (result["sqlstate"], result["retried"], result["revision"]) == ("57014", 0, "slow")
     assert "statement_timeout" in result["msg"]
     assert app.rows("SELECT to_regclass('half')") == [(None,)]
