@@ -172,11 +172,20 @@ class Postgres:
             self._program("pg_ctl", "stop", "--wait", f"--mode={mode}", f"--pgdata={self.data}")
 
     def kill(self) -> None:
-        """End the postmaster by SIGKILL, as the kernel would, and wait until it is gone."""
+        """End the postmaster by SIGKILL, as the kernel would, and wait until it and its backends are gone: none starts beside one of those."""
         pid = int((self.data / "postmaster.pid").read_text(encoding="utf-8").splitlines()[0])
         os.kill(pid, signal.SIGKILL)
-        while Path(f"/proc/{pid}").exists():
+        while Path(f"/proc/{pid}").exists() or self.processes():
             time.sleep(0.01)
+
+    def processes(self) -> list[int]:
+        """The processes that work in the data directory."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (entry / "cwd").readlink() == self.data.resolve():
+                    found.append(int(entry.name))
+        return found
 
     def url(self, database: str = "postgres", *, user: str = SUPERUSER, password: str | None = None) -> str:
         """A postgresql:// URL for *database*."""

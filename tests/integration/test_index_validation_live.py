@@ -17,7 +17,7 @@ import psycopg2
 import psycopg2.errors
 import pytest
 from ansible_collections.lastro.deploy.plugins.modules import index_validation
-from demo.postgres import Postgres, free_port
+from demo.postgres import free_port
 from demo.process import wait_until
 
 from .postgres_servers import DistributionPostgres
@@ -76,13 +76,13 @@ def stuck(url: str, statement: str, phase: str, *, lock: str) -> collections.abc
         thread.start()
         try:
             wait_until(
-                lambda: run(watcher, f"SELECT 1 FROM pg_stat_progress_create_index WHERE phase = '{phase}'") != [], seconds=60, what=f"{statement}: {phase}"
+                lambda: run(watcher, f"SELECT 1 FROM pg_stat_progress_create_index WHERE phase = '{phase}'") != [], seconds=120, what=f"{statement}: {phase}"
             )
             yield holder
         finally:
             with contextlib.suppress(psycopg2.Error):
                 holder.rollback()
-            thread.join(30)
+            thread.join(120)
             assert not thread.is_alive()
 
 
@@ -90,7 +90,7 @@ def end_builds(url: str) -> None:
     """As when the server ends a backend: what it was building stays as it is."""
     with session(url) as admin:
         run(admin, "SELECT pg_terminate_backend(pid) FROM pg_stat_progress_create_index")
-        wait_until(lambda: run(admin, "SELECT 1 FROM pg_stat_progress_create_index") == [], seconds=60, what="the build ends")
+        wait_until(lambda: run(admin, "SELECT 1 FROM pg_stat_progress_create_index") == [], seconds=120, what="the build ends")
 
 
 WRITER = "UPDATE t SET b = b WHERE id = 1"
@@ -171,22 +171,11 @@ def test_a_server_that_died_in_between(fifteen: DistributionPostgres, url: str, 
         run(admin, T)
     with stuck(url, CIC, "waiting for writers before build", lock=WRITER):
         fifteen.kill()
-    wait_until(lambda: not any_backend(fifteen), seconds=60, what="the backends of the dead server end")
     fifteen.start()
     answer = call_module(index_validation, database_url=url, indexes=[IX], fail_on=["contract", "invalid"])
     assert kinds(answer) == [("contract", "not_ready", "ix"), ("invalid", "not_ready", "ix")]
     repaired = call_module(index_validation, database_url=url, indexes=[IX], repair="reindex_concurrently")
     assert (repaired["changed"], repaired["valid"]) == (True, 1)
-
-
-def any_backend(server: Postgres) -> bool:
-    """Whether a process works in the server's data directory."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            with contextlib.suppress(OSError):
-                if (entry / "cwd").resolve() == server.data.resolve():
-                    return True
-    return False
 
 
 def test_a_repair_that_cannot_succeed_is_bounded_and_says_why(url: str, call_module: Call) -> None:
@@ -204,7 +193,7 @@ def test_a_repair_that_cannot_succeed_is_bounded_and_says_why(url: str, call_mod
         run(holder, WRITER)
         began = time.monotonic()
         answer = call_module(index_validation, **wanted, repair_timeout="700ms")
-        assert time.monotonic() - began < 60
+        assert time.monotonic() - began < 20
     assert answer["repairs"][-1]["problem"] == "canceling statement due to statement timeout"
     # What both attempts left goes with the one that works.
     answer = call_module(index_validation, **wanted, report=["invalid"])
@@ -311,7 +300,7 @@ def test_a_standby(url: str, standby: int, call_module: Call) -> None:
         run(admin, "CREATE INDEX child_lower ON child (lower(note)) WHERE kind > 3 AND note <> ''; ANALYZE child")
         (lsn,) = run(admin, "SELECT pg_current_wal_lsn()")[0]
     with session(there) as copy:
-        wait_until(lambda: run(copy, f"SELECT pg_last_wal_replay_lsn() >= '{lsn}'") == [(True,)], seconds=60, what="the standby has caught up")
+        wait_until(lambda: run(copy, f"SELECT pg_last_wal_replay_lsn() >= '{lsn}'") == [(True,)], seconds=120, what="the standby has caught up")
         for _time in range(3):
             run(copy, "SET enable_seqscan = off; SELECT count(*) FROM child WHERE kind = 5")
     lower = {"table": "child", "name": "child_lower", "columns": ["LOWER(note)"], "where": "note<>'' AND kind>3"}
@@ -329,7 +318,7 @@ def test_a_standby(url: str, standby: int, call_module: Call) -> None:
         assert both["reports"]["unused"]["servers"] == 2
         return {finding["index"] for finding in both["findings"]}
 
-    wait_until(lambda: "child_never" not in seen(), seconds=60, what="the standby's counter is there")
+    wait_until(lambda: "child_never" not in seen(), seconds=120, what="the standby's counter is there")
     assert "child_note" in seen()
     away = call_module(index_validation, database_url=url, fail_on=["unused"], thresholds=limits, standbys=["127.0.0.1:1"])
     assert (away["findings"], away["reports"]["unused"]["unreachable"]) == ([], ["127.0.0.1:1"])

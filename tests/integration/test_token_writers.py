@@ -82,7 +82,7 @@ def killed_run(credentials: Credentials, directory: Path, environment_file: Path
     """Start the module as a process, kill it once it says that rows are done; how many rows it left encrypted."""
     progress = directory / "progress"
     progress.unlink(missing_ok=True)
-    arguments = {"environment_file": str(environment_file), "table": "credentials", "batch_size": 100, "pause": 0.05, "progress_file": str(progress)}
+    arguments = {"environment_file": str(environment_file), "table": "credentials", "batch_size": 100, "pause": 2, "progress_file": str(progress)}
     path = directory / "arguments.json"
     path.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": arguments}))
     command = [sys.executable, "-m", "ansible_collections.lastro.deploy.plugins.modules.token_encryption", str(path)]
