@@ -73,6 +73,7 @@ class Host:
     def reboot(self) -> None:
         """Stop its systemd as a shutdown does, start it again, and wait until one can log in."""
         self.fleet.podman("restart", "--time", "60", self.container)
+        self.booted()
         self.wait()
 
     def kill(self) -> None:
@@ -82,6 +83,7 @@ class Host:
     def start(self) -> None:
         """Switch it on again."""
         self.fleet.podman("start", self.container)
+        self.booted()
         self.wait()
 
     def wait(self) -> None:

@@ -55,7 +55,7 @@ def _kill_and_finish(live: Live, phase: str, delay: float) -> None:
     live.snapshot.restore()
     runs = len(demo_story.journals(world))
     process = start_deploy(world, "r2")
-    wait_until(lambda: has_entered(world, phase, runs) or process.poll() is not None, seconds=180, what=f"r2 enters {phase}")
+    wait_until(lambda: has_entered(world, phase, runs) or process.poll() is not None, seconds=600, what=f"r2 enters {phase}")
     # The moment of a crash within its phase is chance; the seed repeats it.
     time.sleep(delay)
     kill(process)
@@ -82,12 +82,12 @@ def test_a_living_run_keeps_its_lock_a_dead_one_loses_its_maintenance_a_human_ke
     runs = len(demo_story.journals(world))
     flag = world.home / "state" / "proxy" / "maintenance.flag"
     process = start_deploy(world, "r2", "-e", "deploy_maintenance=always", "-e", "deploy_lease_seconds=30")
-    wait_until(lambda: has_entered(world, "preflight", runs), seconds=120, what="r2 enters preflight")
+    wait_until(lambda: has_entered(world, "preflight", runs) or process.poll() is not None, seconds=600, what="r2 enters preflight")
     second = deploy(world, "r2")
     assert second.code != 0, second.output
     assert "The lock is held by" in second.output
     assert "deploy_force_unlock=" in second.output
-    wait_until(lambda: has_entered(world, "migrate", runs) or process.poll() is not None, seconds=180, what="r2 enters migrate")
+    wait_until(lambda: has_entered(world, "migrate", runs) or process.poll() is not None, seconds=600, what="r2 enters migrate")
     assert flag.exists()
     assert answer(world, "/api/schedule?day=2026-01-01")[0] == 503
     kill(process)

@@ -80,10 +80,10 @@ def test_a_fault_in_the_middle_of_a_deploy(fleet_world: FleetWorld, fleet_moment
     before = len(runs(world))
     with Traffic(world, rate=20) as requests:
         process = start_deploy(world, "r2")
-        wait_until(lambda: fault.when(world, before) or process.poll() is not None, seconds=240, what=f"the moment of: {name}")
+        wait_until(lambda: fault.when(world, before) or process.poll() is not None, seconds=600, what=f"the moment of: {name}")
         assert process.poll() is None, (world.home / "deploy.log").read_text(encoding="utf-8")
         fault.strike(world)
-        code = process.wait(timeout=400)
+        code = process.wait(timeout=900)
     said = (world.home / "deploy.log").read_text(encoding="utf-8")
     ended = outcome(world)
     assert ended in fault.ends, said
@@ -131,10 +131,10 @@ def test_the_primary_is_gone(fleet_world: FleetWorld, fleet_moment: Snapshot) ->
     fleet_moment.restore()
     before = len(runs(world))
     process = start_deploy(world, "r2")
-    wait_until(lambda: has_entered(world, "stage", before), seconds=240, what="stage")
+    wait_until(lambda: has_entered(world, "stage", before) or process.poll() is not None, seconds=600, what="stage")
     world.primary.kill()
     try:
-        code = process.wait(timeout=300)
+        code = process.wait(timeout=900)
     finally:
         world.primary.start()
     said = (world.home / "deploy.log").read_text(encoding="utf-8")

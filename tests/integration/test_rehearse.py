@@ -75,7 +75,7 @@ def test_a_killed_run_leaves_no_copy_and_the_next_one_rehearses_uploads_and_depl
     directory.chmod(0o755)
     arguments = rehearsing(world, store, rehearsal_cluster=str(directory))
     process = start_deploy(world, "r2", *arguments)
-    wait_until(lambda: has_entered(world, "rehearse", 1), seconds=90, what="the run has begun to rehearse")
+    wait_until(lambda: has_entered(world, "rehearse", 1) or process.poll() is not None, seconds=600, what="the run has begun to rehearse")
     kill(process)
     # As a rehearsal that died together with its host.
     left = directory / "lastro-rehearsal-0123456789ab"

@@ -130,7 +130,7 @@ def test_without_its_key_a_person_gives_it_and_a_killed_restore_is_finished_by_t
             stdout=log,
             stderr=log,
         )
-    wait_until(lambda: f"{ROLE}_restored_{run_id}" in restored_databases(world) or killed.poll() is not None, seconds=120, what="the copy is being made")
+    wait_until(lambda: f"{ROLE}_restored_{run_id}" in restored_databases(world) or killed.poll() is not None, seconds=600, what="the copy is being made")
     kill_all_of(killed, world)
     assert f"{ROLE}_restored_{run_id}" in restored_databases(world)
     # As if it had been killed in its short step: the door of the database is closed.
