@@ -50,7 +50,7 @@ class Application(http.server.ThreadingHTTPServer):
         """The counters, once the probe that was sent at the same moment as this scrape is in them."""
         with self.counted:
             self.scrapes += 1
-            assert self.counted.wait_for(lambda: sum(self.counts.values()) >= self.scrapes, timeout=10)
+            assert self.counted.wait_for(lambda: sum(self.counts.values()) >= self.scrapes, timeout=60)
             return "".join(f'http_requests_total{{status="{code}"}} {count}\n' for code, count in sorted(self.counts.items()))
 
 

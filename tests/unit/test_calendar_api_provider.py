@@ -143,7 +143,7 @@ def test_the_program(tmp_path: Path, number: signal.Signals) -> None:
     command = [sys.executable, str(Path(str(module.__file__))), "--port", "0", "--ready-file", str(ready)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while not ready.exists() and process.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.02)
             base = ready.read_text(encoding="utf-8").strip()
@@ -152,7 +152,7 @@ def test_the_program(tmp_path: Path, number: signal.Signals) -> None:
             assert requests.post(base + "/token", data=form, timeout=10).status_code == 401
         finally:
             process.send_signal(number)
-        output, _unused = process.communicate(timeout=20)
+        output, _unused = process.communicate(timeout=60)
         assert (process.returncode, output) == (0, "")
 
 

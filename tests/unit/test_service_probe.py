@@ -19,7 +19,7 @@ def test_all_targets_are_asked_at_once() -> None:
     together = threading.Barrier(5)
 
     def ask(target: Target) -> Reply:
-        together.wait(10)
+        together.wait(60)
         if target.name == "t3":
             raise LastroError("it is down.", remedy=REMEDY)
         return Reply(version=target.name)

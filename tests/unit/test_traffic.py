@@ -81,7 +81,7 @@ def server() -> collections.abc.Iterator[Server]:
     stop = asyncio.Event()
     thread = threading.Thread(target=loop.run_until_complete, args=(run(stop),))
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(60)
     yield made
     loop.call_soon_threadsafe(stop.set)
     thread.join()
