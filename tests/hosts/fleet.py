@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import collections.abc
 import contextlib
 import dataclasses
+import fcntl
 import ipaddress
 import json
 import secrets
@@ -153,6 +155,12 @@ class Fleet:
 
     def _start(self, wanted: t.Mapping[str, str]) -> None:
         self.podman.configure()
+        with _alone():
+            self._boot_all(wanted)
+        self._admit()
+        put(self.inventory, json.dumps(self._inventory(), indent=2))
+
+    def _boot_all(self, wanted: t.Mapping[str, str]) -> None:
         network = f"lastro-{secrets.token_hex(3)}"
         self.podman("network", "create", network)
         subnet = ipaddress.ip_network(inspect(self.podman, "network", "inspect", network)["subnets"][0]["subnet"])
@@ -165,8 +173,6 @@ class Fleet:
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lastro-test", "-f", str(self.directory / "key")])
         for host in self.hosts.values():
             self._boot(host)
-        self._admit()
-        put(self.inventory, json.dumps(self._inventory(), indent=2))
 
     def _boot(self, host: Host) -> None:
         rights = [word for name in CAPABILITIES for word in ("--cap-add", name)]
@@ -219,6 +225,14 @@ class Fleet:
         shutil.rmtree(self.directory, ignore_errors=True)
         if self.directory.exists():
             raise HostsError(f"{self.directory} could not be removed whole: look for what is still mounted or running there.")
+
+
+@contextlib.contextmanager
+def _alone() -> collections.abc.Iterator[None]:
+    """No other hosts get their network meanwhile: Podman knows those of another directory by their bridge, which comes with their first host."""
+    with (images.cache() / "networks.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def put(path: Path, text: str) -> None:

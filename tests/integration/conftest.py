@@ -171,12 +171,14 @@ def fleet_world() -> collections.abc.Iterator[FleetWorld]:
     directory = Path(tempfile.mkdtemp(prefix="lastro-f-"))
     fleet = Fleet(directory / "hosts")
     fleet.up(KINDS)
-    one = FleetWorld.create(directory / "prod", fleet)
-    for command in (fleet_play(one, "lastro.deploy.tool_environment"), fleet_deploy(one, "r1")):
-        assert command.code == 0, command.output
-    yield one
-    fleet.down()
-    shutil.rmtree(directory)
+    try:
+        one = FleetWorld.create(directory / "prod", fleet)
+        for command in (fleet_play(one, "lastro.deploy.tool_environment"), fleet_deploy(one, "r1")):
+            assert command.code == 0, command.output
+        yield one
+    finally:
+        fleet.down()
+        shutil.rmtree(directory)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from demo.postgres import free_port
+
 ACCESS_KEY = "AKLASTRO4711QWERTZ"
 SECRET_KEY = "a-secret-of-the-store-9f8e7d6c5b"
 BUCKET = "backups"
@@ -55,13 +57,6 @@ class S3:
         """Put a file there behind our back."""
         source.write_bytes(content)
         self.rclone("copyto", "--ignore-times", "--s3-no-check-bucket", str(source), f"seen:{directory}/{name}")
-
-
-def free_port() -> int:
-    """A port that nobody has now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def await_answer(port: int, process: subprocess.Popen[bytes], seconds: float = 60) -> None:

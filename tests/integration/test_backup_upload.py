@@ -19,7 +19,7 @@ import psycopg2
 import pytest
 from ansible_collections.lastro.deploy.plugins.module_utils import _backup_manifest
 from ansible_collections.lastro.deploy.plugins.modules import backup_info, pg_dump
-from demo.postgres import bin_directory
+from demo.postgres import bin_directory, free_port
 from pyrage import x25519
 
 from . import off_site
@@ -230,7 +230,7 @@ class Breakable:
 
 @pytest.fixture(params=["s3", "sftp"])
 def breakable(request: pytest.FixtureRequest, tmp_path: Path) -> collections.abc.Iterator[Breakable]:
-    port = off_site.free_port()
+    port = free_port()
     kind, command_of = (S3, off_site.s3_command) if request.param == "s3" else (Sftp, off_site.sftp_command)
     command = command_of(tmp_path / "store", port)
     with off_site.running(command, port) as process:
@@ -298,7 +298,7 @@ def test_a_network_that_swallows_everything_ends_within_the_limit(dump: Call, st
 
 def test_parts_of_killed_uploads_go_with_the_next_run(dump: Call, dest: Path, tmp_path: Path) -> None:
     """On a store that can rename."""
-    port = off_site.free_port()
+    port = free_port()
     with off_site.running(off_site.sftp_command(tmp_path / "store", port), port):
         store = Sftp(port)
         dump(name="old")
