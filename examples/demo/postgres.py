@@ -57,7 +57,7 @@ def _ports_for_servers() -> range:
         first, last = (int(word) for word in EPHEMERAL.read_text(encoding="ascii").split())
     except OSError:
         return PORTS
-    beside = max(range(PORTS.start, first), range(last + 1, PORTS.stop), key=len)
+    beside = max(range(PORTS.start, first), range(max(last + 1, PORTS.start), PORTS.stop), key=len)
     return beside if len(beside) >= ENOUGH_PORTS else PORTS
 
 

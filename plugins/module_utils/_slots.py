@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import secrets
 import socket
 import typing as t
 from pathlib import Path
@@ -14,6 +16,10 @@ from pathlib import Path
 from ._files import write_atomic, writing
 
 SLOTS = ("blue", "green")
+
+PORTS = range(10_000, 65_536)
+CLIENTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+ENOUGH_PORTS = 1_000
 
 Programs = t.Mapping[str, t.Mapping[str, t.Any]]
 """What the strategy's status says: "web-blue" -> {state, release, port}."""
@@ -83,16 +89,26 @@ def choose_ports(
     return chosen
 
 
-def free_ports(count: int) -> list[int]:
-    """TCP ports that nothing listens on now; all different."""
-    sockets = [socket.socket() for _number in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+def ports_for_servers(said: str) -> range:
+    """The ports that no client is given, where I(said) is Linux' C(ip_local_port_range), "first last"; "" where it is not known.
+
+    A slot's port is free between two releases: a client that got it would keep the next one from starting. Where nearly all may be clients', all ports.
+    """
+    first, last = (int(word) for word in said.split() or ("0", "0"))
+    beside = max(range(PORTS.start, first), range(max(last + 1, PORTS.start), PORTS.stop), key=len)
+    return beside if len(beside) >= ENOUGH_PORTS else PORTS
+
+
+def free_ports(count: int, pick: t.Callable[[t.Sequence[int]], int] = secrets.choice, said_in: Path = CLIENTS) -> list[int]:
+    """TCP ports that nothing listens on now, at any address; all different."""
+    ports = ports_for_servers(said_in.read_text(encoding="ascii") if said_in.exists() else "")
+    found: set[int] = set()
+    while len(found) < count:
+        port = pick(ports)
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("", port))
+            found.add(port)
+    return sorted(found)
 
 
 def save_ports(path: Path, ports: t.Mapping[str, t.Sequence[int]]) -> None:
@@ -119,4 +135,4 @@ def answer(options: t.Mapping[str, t.Any], *, write: bool) -> dict[str, t.Any]:
     }
 
 
-__all__ = ("SLOTS", "SlotPlan", "answer", "choose_ports", "free_ports", "load_ports", "other", "plan_process", "save_ports")
+__all__ = ("SLOTS", "SlotPlan", "answer", "choose_ports", "free_ports", "load_ports", "other", "plan_process", "ports_for_servers", "save_ports")

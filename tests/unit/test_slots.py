@@ -50,12 +50,30 @@ def test_other() -> None:
     assert [_slots.other(slot) for slot in _slots.SLOTS] == ["green", "blue"]
 
 
-def test_free_ports_can_be_bound() -> None:
-    ports = _slots.free_ports(4)
+@pytest.mark.parametrize(
+    ("said", "servers"),
+    [("32768\t60999\n", (10_000, 32_768)), ("1024 49151\n", (49_152, 65_536)), ("1024 65535\n", (10_000, 65_536)), ("", (10_000, 65_536))],
+)
+def test_ports_beside_those_of_clients(said: str, servers: tuple[int, int], tmp_path: Path) -> None:
+    (tmp_path / "range").write_text(said, encoding="ascii")
+    assert _slots.ports_for_servers(said) == range(*servers)
+    assert set(_slots.free_ports(50, said_in=tmp_path / "range")) <= set(range(*servers))
+
+
+def test_free_ports_can_be_bound(tmp_path: Path) -> None:
+    ports = _slots.free_ports(4, said_in=tmp_path / "not there")
     assert len(set(ports)) == 4
     for port in ports:
         with socket.socket() as one:
             one.bind(("127.0.0.1", port))
+
+
+def test_a_port_that_somebody_listens_on_is_not_chosen() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        taken, (free, other) = listener.getsockname()[1], _slots.free_ports(2)
+        offers = iter([taken, other, other, taken, free])
+        assert _slots.free_ports(2, lambda _ports: next(offers)) == [free, other]
+        assert next(offers, None) is None
 
 
 def test_ports_of_the_profile_then_kept_ones_then_free_ones() -> None:
