@@ -61,6 +61,8 @@ def wait_for_size(backups: Backups, offset: int, process_ended: collections.abc.
 
 def moved(pid: int) -> int:
     """Bytes that the process has read and written."""
+    if not is_running(pid):
+        return 1 << 62
     try:
         fields = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text(encoding="ascii").splitlines())
     except OSError:
@@ -74,9 +76,13 @@ def wait_for_bytes(pid: int, offset: int) -> None:
 
 
 def started_program(process: subprocess.Popen[bytes], command: str) -> int:
-    """Its process id, as soon as it runs."""
-    pid: int = until(lambda: next((pid for pid, line in children(process).items() if command in line), 0))
-    return pid
+    """Its process id, as soon as it runs; 0 where the *process* ended before the program was seen."""
+
+    def look() -> int:
+        ended = process.poll() is not None
+        return next((pid for pid, line in children(process).items() if command in line), -1 if ended else 0)
+
+    return max(until(look), 0)
 
 
 def until_gone(programs: collections.abc.Iterable[int]) -> None:
@@ -141,8 +147,9 @@ def test_a_program_of_the_chain_killed_at_any_moment(backups: Backups, rounds: R
             pid = started_program(process, command)
             # Some megabytes are on their way in pipes: a program that has handed them all over has ended.
             wait_for_bytes(pid, seeded.randrange((MEGABYTES - 4) << 20))
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            if pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             result = finished(process)
         if result.get("changed"):  # it had done its work before we looked
             assert backups.good() == {"first", "killed"}
@@ -173,7 +180,7 @@ def test_the_module_killed_at_any_moment(backups: Backups, rounds: Rounds, seede
                     programs.update(children(process))
                     time.sleep(0.002)
             programs.update(children(process))
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()
             process.communicate()
         until_gone(programs)
         print(f"killed with {len(programs)} programs seen, left: {sorted(path.name for path in backups.parts())}")

@@ -169,6 +169,13 @@ def test_the_naive_script_beside_it_loses_tokens(credentials: Credentials, seede
         assert (len(stale) > 0, credentials.lost(written), credentials.stale()) == (True, ([], []), [])
 
 
+LINGER = """
+CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE before bigint := (SELECT last_value FROM public.looks); BEGIN
+  WHILE (SELECT last_value FROM public.looks) < before + 2 LOOP PERFORM pg_catalog.pg_sleep(0.01); END LOOP;
+  RETURN NULL;
+END $$"""
+
+
 @contextlib.contextmanager
 def watched(credentials: Credentials) -> collections.abc.Iterator[list[str]]:
     """Statements of other sessions, and command lines and environments of all processes, as often as can be."""
@@ -180,6 +187,7 @@ def watched(credentials: Credentials) -> collections.abc.Iterator[list[str]]:
         connection = credentials.connect()
         with connection.cursor() as cursor:
             while not stop.is_set():
+                cursor.execute("SELECT nextval('looks')")
                 cursor.execute("SELECT query FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
                 seen.update(row[0] or "" for row in cursor.fetchall())
                 for process in Path("/proc").glob("[0-9]*"):
@@ -201,8 +209,9 @@ def watched(credentials: Credentials) -> collections.abc.Iterator[list[str]]:
 def test_no_clear_token_shows_anywhere(credentials: Credentials, postgres: Postgres, tmp_path: Path, undo: dict[str, Any]) -> None:
     credentials.create(1000)
     tokens = [str(token) for _key, token, *_unused in credentials.rows()]
-    # Each UPDATE lasts until somebody who looks again and again has seen it.
-    credentials.sql("CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.5); RETURN NULL; END'")
+    # Each UPDATE lasts until somebody who looks again and again has seen it: until a look that began after it is over. A sequence shows in any snapshot.
+    credentials.sql("CREATE SEQUENCE looks")
+    credentials.sql(LINGER)
     credentials.sql("CREATE TRIGGER linger BEFORE UPDATE ON credentials EXECUTE FUNCTION linger()")
     name = credentials.url.rpartition("/")[2]
     for setting in ("log_min_duration_statement = 0", "log_statement = 'all'"):
