@@ -97,8 +97,9 @@ class Postgres:
     @classmethod
     def create(cls, base: Path, **settings: str) -> t.Self:
         """Initialise a cluster in *base* (created) with server *settings*, and start it."""
-        server = cls(base, free_port(), secrets.token_urlsafe(18))
+        server = cls(base, 0, secrets.token_urlsafe(18))
         server.initialise(settings)
+        server.port = free_port()  # not before: somebody else may take it while the cluster is made
         server.start()
         return server
 

@@ -204,16 +204,16 @@ def test_a_concurrent_build_has_its_own_limits(modules: Modules, app: App) -> No
     app.revision(
         "limits",
         "r3",
-        "op.execute(\"CREATE FUNCTION wait(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 FROM pg_sleep(0.5)'\")\n    "
+        "op.execute(\"CREATE FUNCTION wait(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 FROM pg_sleep(1.2)'\")\n    "
         + 'op.execute("INSERT INTO users (id) VALUES (1)")\n    '
         + CONCURRENT
         + "op.execute('CREATE INDEX CONCURRENTLY slow_one ON users (wait(id))')\n        "
-        + "op.execute(\"DO $$ BEGIN ASSERT current_setting('statement_timeout') = '300ms', current_setting('statement_timeout'); END $$\")",
+        + "op.execute(\"DO $$ BEGIN ASSERT current_setting('statement_timeout') = '1s', current_setting('statement_timeout'); END $$\")",
         "pass",
     )
-    result = modules.alembic(app, revision="limits", statement_timeout="300ms")
+    result = modules.alembic(app, revision="limits", statement_timeout="1s")
     assert result["after"] == ["limits"]
-    assert result["settings"]["statement_timeout"] == "300ms"
+    assert result["settings"]["statement_timeout"] == "1s"
     assert "opaque-block" in [finding["rule"] for finding in result["findings"]]
 
 

@@ -121,6 +121,8 @@ def long_transaction(app: App) -> t.Iterator[None]:
 def busy(directory: Path, postgres: Postgres, modules: Modules) -> App:
     app = App.create(directory, fresh(postgres), dict(list(CHAIN.items())[:3]))
     modules.alembic(app, revision="r2")
+    # Nobody else is to be in the way, the server's own vacuum neither.
+    app.rows("ALTER TABLE users SET (autovacuum_enabled = off)")
     app.rows("INSERT INTO users (id, email) SELECT n, 'x' FROM generate_series(1, 1000) n")
     return app
 

@@ -20,14 +20,16 @@ import psycopg2
 import pytest
 from demo.postgres import Postgres
 
+from ..conftest import FULL
 from .alembic_project import CONCURRENT, App, Modules, running, sessions
 from .alembic_server import fresh
 from .module_process import finished, until
 
 ROOT = Path(__file__).parents[2]
 VICTIMS = ("controller", "module", "child", "backend", "server")
-SLOW_SECONDS = 4
-RELEASE_SECONDS = 2.0
+# What the contract says, and what is asked of cores that others load, too; nothing else would release the locks before.
+RELEASE_SECONDS = 2.0 if FULL else 10.0
+SLOW = 'op.execute("DO $$ BEGIN WHILE EXISTS (SELECT FROM slow) LOOP PERFORM pg_sleep(0.02); END LOOP; END $$")'
 LOGGED = "op.execute(\"INSERT INTO log VALUES ('{name}')\"); "
 GATE = "import pathlib, threading\n    while not op.get_context().as_sql and pathlib.Path({gate!r}).exists(): threading.Event().wait(0.02)\n    "
 
@@ -47,10 +49,10 @@ def own_server() -> collections.abc.Iterator[Postgres]:
 
 def project(directory: Path, url: str) -> App:
     """Four revisions, each of which notes that it ran; r2 can be held open, r3 builds concurrently, r4 can be held before its first statement."""
-    gate, sleep = str(directory / "gate"), f'op.execute("SELECT CASE WHEN EXISTS (SELECT FROM slow) THEN pg_sleep({SLOW_SECONDS}) END")'
+    gate = str(directory / "gate")
     chain = {
         "r1": ("op.execute('CREATE TABLE log (name text); CREATE TABLE slow (id int); CREATE TABLE users (id int)'); " + LOGGED.format(name="r1"), "pass"),
-        "r2": ("op.execute('ALTER TABLE users ADD COLUMN email text'); " + LOGGED.format(name="r2") + sleep, "pass"),
+        "r2": ("op.execute('ALTER TABLE users ADD COLUMN email text'); " + LOGGED.format(name="r2") + SLOW, "pass"),
         "r3": (CONCURRENT + "op.create_index('ix_email', 'users', ['email'], postgresql_concurrently=True)", "pass"),
         "r4": (GATE.format(gate=gate) + LOGGED.format(name="r4"), "pass"),
     }
@@ -59,7 +61,7 @@ def project(directory: Path, url: str) -> App:
 
 @contextlib.contextmanager
 def inside_a_revision(app: App) -> t.Iterator[str]:
-    """r2 sleeps with ACCESS EXCLUSIVE on users; yields how to see that it does."""
+    """r2 sleeps with ACCESS EXCLUSIVE on users until it is let go; yields how to see that it does."""
     app.rows("INSERT INTO slow VALUES (1)")
     yield "query LIKE '%pg_sleep%' AND state = 'active'"
     app.rows("DELETE FROM slow")
@@ -127,7 +129,7 @@ def recovered(app: App, backend: int) -> bool:
 
 
 def kill(victim: str, process: subprocess.Popen[bytes], backend: int, app: App, server: Postgres) -> None:
-    """End the victim. A client that dies leaves no session, and so no lock, for longer than two seconds."""
+    """End the victim. A client that dies leaves no session, and so no lock, for longer than RELEASE_SECONDS."""
     if victim == "server":
         server.stop("immediate")
         server.start()
@@ -140,7 +142,7 @@ def kill(victim: str, process: subprocess.Popen[bytes], backend: int, app: App, 
         os.kill(child_of(process) if victim == "child" else process.pid, signal.SIGKILL)
     if victim in ("module", "child"):
         died = time.monotonic()
-        until(lambda: app.rows(f"SELECT 1 FROM pg_locks WHERE pid = {backend} AND granted") == [], seconds=RELEASE_SECONDS)
+        until(lambda: app.rows(f"SELECT 1 FROM pg_locks WHERE pid = {backend} AND granted") == [])
         assert time.monotonic() - died <= RELEASE_SECONDS
 
 

@@ -205,12 +205,12 @@ def test_a_killed_module_takes_its_cluster_along(
     app.revision("slow", "r4", "op.execute('SELECT pg_sleep(60)')", "pass")
     directory = Path(scratch["rehearsal_cluster"])
     with running(app, "alembic_info", **scratch) as process:
-        until(lambda: servers_of(directory), seconds=60)
+        until(lambda: servers_of(directory))
         used = call_module(rehearsal_copy, rehearsal_cluster=str(directory))
         assert (used["removed"], len(list(directory.iterdir()))) == ([], 1), "one that is in use stays"
         process.kill()
         process.wait()
-    until(lambda: servers_of(directory) == [], seconds=10)
+    until(lambda: servers_of(directory) == [])
     [left] = directory.iterdir()
     assert call_module(rehearsal_copy, check=True, rehearsal_cluster=str(directory))["removed"] == [str(left)]
     (app.directory / "migrations" / "versions" / "slow.py").unlink()

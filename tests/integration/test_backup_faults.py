@@ -82,7 +82,8 @@ def started_program(process: subprocess.Popen[bytes], command: str) -> int:
         ended = process.poll() is not None
         return next((pid for pid, line in children(process).items() if command in line), -1 if ended else 0)
 
-    return max(until(look), 0)
+    pid: int = until(look)
+    return max(pid, 0)
 
 
 def until_gone(programs: collections.abc.Iterable[int]) -> None:

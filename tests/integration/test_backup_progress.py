@@ -64,7 +64,7 @@ def test_a_restore_that_builds_an_index_says_so(slow: str, postgres: Postgres, t
         with let_go(slow):
             assert finished(process)["compared"]["equal"] == 1
     assert "bytes counted" in path.read_text(encoding="utf-8")
-    execute(postgres.url(), f"DROP DATABASE {into}")
+    execute(postgres.url(), f"DROP DATABASE {into} WITH (FORCE)")
 
 
 def test_a_table_that_is_counted_for_long_is_a_share_of_the_bytes(database: str, tmp_path: Path) -> None:

@@ -286,7 +286,7 @@ def test_a_network_that_swallows_everything_ends_within_the_limit(dump: Call, st
         way.silent_after = 700_000
         began = time.monotonic()
         result = dump(name="silent", upload=seen.upload(timeout=5))
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < 120
         assert result["failed"] is True
         assert "has no proved copy at offsite:backups/app" in result["msg"]
         assert "See that the store answers from this host" in result["remedy"]["en"]

@@ -550,4 +550,4 @@ def test_a_name_in_another_encoding_is_found_in_the_dump(dump: Call, database: s
         result = dump(database_url=url)
         assert (result.get("failed"), result["rows"]) == (None, 1), result
     finally:
-        execute(database, "DROP DATABASE other")
+        execute(database, "DROP DATABASE other WITH (FORCE)")

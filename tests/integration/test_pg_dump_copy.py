@@ -136,7 +136,7 @@ def test_a_copy_compares_equal_although_the_application_keeps_writing(dump: Call
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        assert written.wait(10)
+        assert written.wait(120)
         result = dump()
     finally:
         stop.set()

@@ -97,7 +97,7 @@ def test_what_was_dumped_in_parts_comes_back_equal(dump: Dump, tables: str, dest
         assert rows(url, "SELECT lo_get(oid) FROM pg_largeobject_metadata")[0][0].tobytes() == b"large"
         assert rows(url, "SELECT nextval('owners_id_seq') > 20000") == [(True,)]
     finally:
-        execute(tables, f"DROP DATABASE {into}")
+        execute(tables, f"DROP DATABASE {into} WITH (FORCE)")
 
 
 def test_parts_are_restored_to_prove_them(dump: Dump, tables: str, dest: Path, postgres: Postgres, clusters: Path) -> None:

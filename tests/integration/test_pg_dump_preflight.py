@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
+import threading
+import typing as t
 from pathlib import Path
 
 import psycopg2
@@ -14,7 +17,8 @@ from demo.postgres import Postgres, bin_directory
 from pyrage import x25519
 
 from .dump_support import Dump
-from .sql import execute
+from .module_process import until
+from .sql import execute, rows
 
 
 @pytest.fixture
@@ -22,9 +26,28 @@ def dump(capsys: pytest.CaptureFixture[str], database: str, tmp_path: Path) -> D
     return Dump(capsys, database, tmp_path / "backups", str(x25519.Identity.generate().to_public()))
 
 
+@contextlib.contextmanager
+def locked_for(url: str, table: str, seconds: float) -> t.Iterator[None]:
+    """*table* is locked until somebody has waited for it that long."""
+    waiting = f"SELECT 1 FROM pg_locks WHERE NOT granted AND relation = '{table}'::regclass"
+
+    def release() -> None:
+        try:
+            until(lambda: rows(url, waiting))
+            threading.Event().wait(seconds)
+        finally:
+            other.rollback()
+
+    with contextlib.closing(psycopg2.connect(url)) as other, other.cursor() as cursor, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        cursor.execute(f"LOCK TABLE {table}")
+        released = pool.submit(release)
+        yield
+        released.result()
+
+
 def test_the_timeouts_of_the_role_are_told_and_do_not_hold(dump: Dump, database: str, postgres: Postgres) -> None:
     # Each of them is far shorter than what the backup takes.
-    timeouts = {"statement_timeout": "20ms", "transaction_timeout": "20ms", "idle_in_transaction_session_timeout": "20ms", "lock_timeout": "20ms"}
+    timeouts = {"statement_timeout": "100ms", "transaction_timeout": "100ms", "idle_in_transaction_session_timeout": "100ms", "lock_timeout": "100ms"}
     name = database.rpartition("/")[2]
     execute(
         database,
@@ -35,10 +58,11 @@ def test_the_timeouts_of_the_role_are_told_and_do_not_hold(dump: Dump, database:
         "ALTER TABLE filled OWNER TO hasty",
         *(f"ALTER ROLE hasty SET {timeout} = '{value}'" for timeout, value in timeouts.items()),
     )
-    result = dump(database_url=postgres.url(name, user="hasty", password="hasty-password"), globals="without_passwords")
+    with locked_for(database, "filled", 0.3):
+        result = dump(database_url=postgres.url(name, user="hasty", password="hasty-password"), globals="without_passwords")
     assert result.get("failed") is None, result
     assert result["timeouts"] == timeouts
-    assert (result["rows"], result["seconds"] > 0.02) == (60000, True)
+    assert (result["rows"], result["seconds"] > 0.1) == (60000, True)
     assert dump(name="b2")["timeouts"] == {}
 
 

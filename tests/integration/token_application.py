@@ -78,7 +78,7 @@ def application(url: str, *, both: bool, seed: int, key: bytes) -> collections.a
     process.start()
     sender.close()
     try:
-        until = time.monotonic() + 30
+        until = time.monotonic() + 120
         while len(writes) < 50:
             assert process.is_alive()
             assert time.monotonic() < until
