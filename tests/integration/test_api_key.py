@@ -68,8 +68,10 @@ def hook() -> collections.abc.Iterator[tuple[str, type[Hook]]]:
 
 @pytest.fixture(scope="module")
 def valkey() -> collections.abc.Iterator[ValkeyServer]:
-    with ValkeyServer(config={"save": "", "appendonly": "no"}) as server:
-        yield server
+    server = ValkeyServer(port=free_port(), config={"save": "", "appendonly": "no"})
+    server.start(timeout=60)
+    yield server
+    server.stop()
 
 
 def test_a_key_is_made_once_and_rotates_with_both_valid(keys: Keys, call: CallModule) -> None:

@@ -470,7 +470,7 @@ def test_a_writer_during_the_dump_is_not_in_it(dump: Call, database: str, dest: 
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        assert written.wait(10)
+        assert written.wait(120)
         result = dump(encryption="none", recipients=[])
         assert result.get("failed") is None, result
     finally:

@@ -75,7 +75,7 @@ def test_what_was_dumped_in_parts_comes_back_equal(dump: Dump, tables: str, dest
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        assert written.wait(10)
+        assert written.wait(120)
         result = dump(format="directory", jobs=3)
     finally:
         stop.set()
@@ -111,7 +111,7 @@ def test_parts_are_restored_to_prove_them(dump: Dump, tables: str, dest: Path, p
     assert "needs identity" in dump(**where)["msg"]
     pipe = clusters / "identity.pipe"
     _secret_pipe.make(pipe)
-    writer = threading.Thread(target=_secret_pipe.give, args=(pipe, str(IDENTITY)), kwargs={"timeout": 20.0})
+    writer = threading.Thread(target=_secret_pipe.give, args=(pipe, str(IDENTITY)), kwargs={"timeout": 120.0})
     writer.start()
     result = dump(**where, identity_pipe=str(pipe))
     writer.join()

@@ -278,7 +278,7 @@ def test_the_identity_comes_through_a_pipe(backup: Call, restore: Call, small: s
     backup()
     pipe = tmp_path / "identity.pipe"
     _secret_pipe.make(pipe)
-    giver = threading.Thread(target=_secret_pipe.give, args=(pipe, str(identity)), kwargs={"timeout": 30})
+    giver = threading.Thread(target=_secret_pipe.give, args=(pipe, str(identity)), kwargs={"timeout": 120})
     giver.start()
     result = restore(identity=None, identity_pipe=str(pipe))
     giver.join()
@@ -354,7 +354,7 @@ def test_a_writer_during_the_dump_does_not_spoil_the_comparison(backup: Call, re
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        assert written.wait(10)
+        assert written.wait(120)
         backup()
     finally:
         stop.set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import collections.abc
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -122,21 +123,27 @@ def test_the_rows_of_the_restore_point_come_back_although_writes_went_on(cluster
 
 @pytest.mark.parametrize("victim", ["pgbackrest", "module"])
 def test_killed_in_the_middle_the_next_call_succeeds(cluster: Cluster, back_up: CallModule, full: dict[str, t.Any], victim: str) -> None:
-    before = cluster.labels()
-    with in_a_process(cluster, f"killed-{victim}") as process:
-        child = until(lambda: copying(cluster), process)
-        os.kill(child, signal.SIGSTOP)  # so that it is still at it when the other call comes
-        busy = back_up("another", lock_timeout=0)
-        os.kill(child, signal.SIGCONT)
-        os.kill(child if victim == "pgbackrest" else process.pid, signal.SIGKILL)
-        output, _errors = process.communicate()
-        until(lambda: ended(child))
+    for attempt in range(9):  # a backup may be over before it was seen
+        run_id, before = f"killed-{victim}-{attempt}", cluster.labels()
+        with in_a_process(cluster, run_id) as process:
+            child = until(functools.partial(stopped, cluster, process))
+            if child < 0:
+                assert process.communicate()[0] and process.returncode == 0
+                continue
+            busy = back_up("another", lock_timeout=0)
+            os.kill(child, signal.SIGCONT)
+            os.kill(child if victim == "pgbackrest" else process.pid, signal.SIGKILL)
+            output, _errors = process.communicate()
+            until(functools.partial(ended, child))
+            break
+    else:
+        raise AssertionError("each backup was over before it was seen")
     assert busy["failed"] and busy["code"] == "busy", busy
     if victim == "pgbackrest":
         result = json.loads(output)
         assert result["failed"] and "signal 9" in result["problem"], result
     assert cluster.labels() == before
-    made = back_up(f"killed-{victim}")
+    made = back_up(run_id)
     assert (made["changed"], made["verified"]) == (True, ["read"]), made
     assert cluster.labels()[-1] == made["label"]
 
@@ -162,11 +169,11 @@ def in_a_process(cluster: Cluster, run_id: str) -> collections.abc.Iterator[subp
 T = t.TypeVar("T")
 
 
-def until(seen: collections.abc.Callable[[], T], process: subprocess.Popen[str] | None = None) -> T:
+def until(seen: collections.abc.Callable[[], T]) -> T:
     """What *seen* says as soon as it is true."""
     end = time.monotonic() + 60
     while not (found := seen()):
-        assert time.monotonic() < end and (process is None or process.poll() is None)
+        assert time.monotonic() < end
         time.sleep(0.01)
     return found
 
@@ -189,6 +196,17 @@ def copying(cluster: Cluster) -> int:
             if f"--config={cluster.config}" in words and "backup" in words and Path(words[0]).name == "pgbackrest":
                 return int(directory.name)
     return 0
+
+
+def stopped(cluster: Cluster, process: subprocess.Popen[str]) -> int:
+    """The same, stopped, so that it is still at it when another call comes; -1 where the *process* that makes it has ended."""
+    if child := copying(cluster):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGSTOP)
+            if copying(cluster) == child:
+                return child
+            os.kill(child, signal.SIGCONT)
+    return 0 if process.poll() is None else -1
 
 
 def test_killed_before_its_proof_a_call_makes_no_second_backup(cluster: Cluster, back_up: CallModule, full: dict[str, t.Any]) -> None:

@@ -38,10 +38,12 @@ def call(capsys: pytest.CaptureFixture[str], *targets: dict[str, Any], **options
 
 @pytest.fixture(scope="module")
 def valkey() -> collections.abc.Iterator[ValkeyServer]:
-    with ValkeyServer(config={"save": "", "appendonly": "no"}) as server:
-        with redis.Redis(port=server.port) as client:  # afterwards, since the start is found out by a PING without password
-            client.config_set("requirepass", PASSWORD)
-        yield server
+    server = ValkeyServer(port=free_port(), config={"save": "", "appendonly": "no"})
+    server.start(timeout=60)
+    with redis.Redis(port=server.port) as client:  # afterwards, since the start is found out by a PING without password
+        client.config_set("requirepass", PASSWORD)
+    yield server
+    server.stop()
 
 
 @dataclasses.dataclass(frozen=True)
