@@ -6,6 +6,7 @@ from __future__ import annotations
 import collections.abc
 import contextlib
 import dataclasses
+import secrets
 import socket
 import subprocess
 import sys
@@ -18,8 +19,9 @@ from pathlib import Path
 
 from demo.postgres import free_port
 
-ACCESS_KEY = "AKLASTRO4711QWERTZ"
-SECRET_KEY = "a-secret-of-the-store-9f8e7d6c5b"
+# Of this process alone: another lane's server, which may show its own in `ps`, is not taken for a leak.
+ACCESS_KEY = f"AK{secrets.token_hex(8)}"
+SECRET_KEY = secrets.token_hex(16)
 BUCKET = "backups"
 PROGRAMS = Path(sys.executable).parent
 

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import secrets
 import shlex
 import shutil
 import subprocess
@@ -21,7 +22,7 @@ from demo.postgres import free_port
 from .postgres_servers import DistributionPostgres
 
 STANZA = "main"
-PASSWORD = "sesame-open-door"
+PASSWORD = secrets.token_hex(16)
 ACCOUNT = "nobody" if os.geteuid() == 0 else None
 
 
