@@ -171,7 +171,9 @@ def test_the_naive_script_beside_it_loses_tokens(credentials: Credentials, seede
 
 LINGER = """
 CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE before bigint := (SELECT last_value FROM public.looks); BEGIN
-  WHILE (SELECT last_value FROM public.looks) < before + 2 LOOP PERFORM pg_catalog.pg_sleep(0.01); END LOOP;
+  WHILE (SELECT last_value FROM public.looks) < before + 2 AND pg_catalog.clock_timestamp() < pg_catalog.statement_timestamp() + interval '2 min' LOOP
+    PERFORM pg_catalog.pg_sleep(0.01);
+  END LOOP;
   RETURN NULL;
 END $$"""
 
