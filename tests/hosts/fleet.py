@@ -75,7 +75,6 @@ class Host:
     def reboot(self) -> None:
         """Stop its systemd as a shutdown does, start it again, and wait until one can log in."""
         self.fleet.podman("restart", "--time", "60", self.container)
-        self.booted()
         self.wait()
 
     def kill(self) -> None:
@@ -85,11 +84,11 @@ class Host:
     def start(self) -> None:
         """Switch it on again."""
         self.fleet.podman("start", self.container)
-        self.booted()
         self.wait()
 
     def wait(self) -> None:
-        """Until one can log in. Raises HostsError."""
+        """Until it has booted and one can log in. Raises HostsError."""
+        self.booted()
         until = time.monotonic() + PATIENCE
         while (finished := subprocess.run([*self.ssh(), "true"], capture_output=True, text=True, check=False)).returncode:
             if time.monotonic() > until:

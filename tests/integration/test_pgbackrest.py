@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import typing as t
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -23,6 +22,7 @@ import pytest
 from ansible_collections.lastro.deploy.plugins.modules import host_probe, pgbackrest
 
 from . import pgbackrest_stanza
+from .module_process import until
 from .pgbackrest_stanza import ACCOUNT, PASSWORD, STANZA, Cluster, restored
 
 ROOT = Path(__file__).parents[2]
@@ -164,18 +164,6 @@ def in_a_process(cluster: Cluster, run_id: str) -> collections.abc.Iterator[subp
         process.stdin.write(json.dumps({**options, **({"user": ACCOUNT} if ACCOUNT else {})}) + "\n")
         process.stdin.flush()
         yield process
-
-
-T = t.TypeVar("T")
-
-
-def until(seen: collections.abc.Callable[[], T]) -> T:
-    """What *seen* says as soon as it is true."""
-    end = time.monotonic() + 60
-    while not (found := seen()):
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    return found
 
 
 def ended(process: int) -> bool:
